@@ -1,0 +1,23 @@
+"""The model bundle on disk: written once, verified at every load, opened by onnxruntime (DESIGN.md, "The bundle")."""
+
+from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, Prompts
+from greenrfm.bundle.check import Check, check
+from greenrfm.bundle.manifest import Calibration, FeatureGrid, FileRecord, Manifest, Thresholds
+from greenrfm.bundle.text import TextEncoder
+from greenrfm.bundle.write import BundleFields, write_bundle
+
+__all__ = [
+    "LATENT_SIZE",
+    "Bundle",
+    "BundleFields",
+    "Calibration",
+    "Check",
+    "FeatureGrid",
+    "FileRecord",
+    "Manifest",
+    "Prompts",
+    "TextEncoder",
+    "Thresholds",
+    "check",
+    "write_bundle",
+]

@@ -1,0 +1,163 @@
+"""A bundle on disk, verified and opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from greenrfm.bundle.manifest import Manifest
+from greenrfm.bundle.parse import parse_manifest
+from greenrfm.errors import UserError
+from greenrfm.files import sha256
+from greenrfm.findings import FindingSet
+from greenrfm.volumes import Preprocessing
+
+LATENT_SIZE = 768
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Latents of the zero-shot prompts, float32 (pairs, findings, 768)."""
+
+    positive: NDArray[np.float32]
+    negative: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle: `logit = weight @ latent + bias`, `latent = projection @ mean(features)`.
+
+    `weight` is float32 (findings, 768), `bias` (findings,), `projection` (768, features); `hash` is
+    the SHA-256 of manifest.json, which holds those of all other files, and so names the bundle.
+    """
+
+    folder: Path
+    manifest: Manifest
+    hash: str
+    weight: NDArray[np.float32] = field(repr=False)
+    bias: NDArray[np.float32] = field(repr=False)
+    projection: NDArray[np.float32] = field(repr=False)
+    prompts: Prompts = field(repr=False)
+    _sessions: dict[tuple[str, int | None], onnxruntime.InferenceSession] = field(default_factory=dict, repr=False)
+
+    @property
+    def findings(self) -> FindingSet:
+        """Return the findings this bundle scores, in the order of its heads."""
+        return self.manifest.finding_set
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return how a volume becomes the network's input."""
+        return self.manifest.preprocessing
+
+    @classmethod
+    def load(cls, folder: Path, verify: bool = True) -> Bundle:
+        """Load the bundle in `folder`; with `verify`, every file's SHA-256 is compared (not only its size).
+
+        The networks are opened when first used. Raises UserError, in one sentence that says what to
+        do, for a missing folder or file, another format version or opset, a file whose size or hash
+        is not the manifest's, a name that leaves the folder, and arrays whose shapes do not fit.
+        """
+        path = folder / MANIFEST
+        try:
+            text = path.read_bytes()
+            manifest = parse_manifest(text.decode("utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"there is no bundle in {folder}: its {MANIFEST} cannot be read; give its folder"
+            ) from error
+        verify_files(folder, manifest, hashes=verify)
+        count = len(manifest.finding_set.findings)
+        heads = load_arrays(folder / "heads.npz")
+        weight = _shaped(heads, "weight", (count, LATENT_SIZE), folder / "heads.npz")
+        bias = _shaped(heads, "bias", (count,), folder / "heads.npz")
+        projection = _shaped(heads, "projection", (LATENT_SIZE, None), folder / "heads.npz")
+        pairs = load_arrays(folder / "prompts.npz")
+        positive = _shaped(pairs, "positive", (None, count, LATENT_SIZE), folder / "prompts.npz")
+        negative = _shaped(pairs, "negative", (len(positive), count, LATENT_SIZE), folder / "prompts.npz")
+        digest = hashlib.sha256(text).hexdigest()
+        return cls(folder, manifest, digest, weight, bias, projection, Prompts(positive, negative))
+
+    def path(self, name: str) -> Path:
+        """Return the path of one of the bundle's files."""
+        return self.folder / name
+
+    def reference(self) -> dict[str, NDArray[np.generic]]:
+        """Return the reference arrays: the test vector `input` and `latent`, and what the fitness check needs."""
+        return load_arrays(self.path("reference.npz"))
+
+    def vision(self, threads: int | None = None) -> onnxruntime.InferenceSession:
+        """Return the vision network, opened at the first call; `threads` None is one per physical core."""
+        return self._session("vision.onnx", threads)
+
+    def text(self, threads: int | None = None) -> onnxruntime.InferenceSession:
+        """Return the text network, opened at the first call; `threads` None is one per physical core."""
+        return self._session("text.onnx", threads)
+
+    def _session(self, name: str, threads: int | None) -> onnxruntime.InferenceSession:
+        if (name, threads) not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads or 0
+            options.log_severity_level = 4  # errors are raised; nothing else belongs on a user's stderr
+            try:
+                session = onnxruntime.InferenceSession(
+                    os.fspath(self.path(name)), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # onnxruntime's exceptions share no base class but this
+                raise UserError(
+                    f"onnxruntime {onnxruntime.__version__} cannot open {self.path(name)} "
+                    f"(opset {self.manifest.opset}); update onnxruntime or export the bundle again"
+                ) from error
+            self._sessions[name, threads] = session
+        return self._sessions[name, threads]
+
+
+def verify_files(folder: Path, manifest: Manifest, hashes: bool = True) -> None:
+    """Raise UserError if a file of the manifest is missing or differs in size or, with `hashes`, in content."""
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"bundle {folder} lacks {name}; copy the whole folder again")
+        if path.stat().st_size != record.bytes:
+            raise UserError(
+                f"{path} has {path.stat().st_size} bytes, its manifest says {record.bytes}; copy the bundle again"
+            )
+        if hashes and sha256(path) != record.sha256:
+            raise UserError(f"{path} is not the file its manifest describes (SHA-256 differs); copy the bundle again")
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Return the arrays of an .npz; raise UserError if it cannot be read or would need pickle."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a plain .npz of numbers; export the bundle again") from error
+
+
+def _shaped(
+    arrays: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int | None, ...], path: Path
+) -> NDArray[np.float32]:
+    wanted = " × ".join("any" if size is None else str(size) for size in shape)
+    array = arrays.get(name)
+    fits = (
+        array is not None
+        and array.dtype == np.float32
+        and array.ndim == len(shape)
+        and all(size in (None, actual) for size, actual in zip(shape, array.shape, strict=True))
+        and array.size > 0
+        and bool(np.isfinite(array).all())
+    )
+    if array is None or not fits:
+        found = "is missing" if array is None else f"is {array.dtype} {' × '.join(map(str, array.shape))}"
+        raise UserError(f"{path}: '{name}' {found}, it must be finite float32 {wanted}; export the bundle again")
+    return array.astype(np.float32, copy=False)

@@ -1,0 +1,121 @@
+"""What can be proven about a bundle without any patient: that it computes what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, verify_files
+from greenrfm.bundle.onnx_header import read_header
+from greenrfm.bundle.text import TextEncoder
+from greenrfm.errors import UserError
+
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, whether it passed, and what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def check(bundle: Bundle) -> list[Check]:
+    """Run every check and return them all, passed or not.
+
+    files: size and SHA-256. networks: opset, inputs and outputs. test vector: the stored input gives
+    the stored latent, to 1e-3 (relative for latents above 1). heat map: its mean is the logit, to
+    1e-3 likewise. text: a sentence gives a finite latent.
+    """
+    checks: tuple[tuple[str, Callable[[Bundle], tuple[bool, str]]], ...] = (
+        ("files", _files),
+        ("networks", _networks),
+        ("test vector", _test_vector),
+        ("heat map", _heat_map),
+        ("text", _text),
+    )
+    results = []
+    for name, function in checks:
+        try:
+            ok, detail = function(bundle)
+        except UserError as error:
+            ok, detail = False, str(error)
+        results.append(Check(name, ok, detail))
+    return results
+
+
+def failures(bundle: Bundle) -> list[str]:
+    """Return `name: detail` of the checks that failed."""
+    return [f"{result.name} fails: {result.detail}" for result in check(bundle) if not result.ok]
+
+
+def _files(bundle: Bundle) -> tuple[bool, str]:
+    verify_files(bundle.folder, bundle.manifest)
+    return True, f"{len(bundle.manifest.files)} files have the size and hash of the manifest"
+
+
+def _networks(bundle: Bundle) -> tuple[bool, str]:
+    headers = [read_header(bundle.path(name)) for name in ("vision.onnx", "text.onnx")]
+    opset = max(header.opset for header in headers)
+    if opset != bundle.manifest.opset:
+        return False, f"the networks use opset {opset}, the manifest says {bundle.manifest.opset}"
+    wanted = (
+        (bundle.vision(), ["volume"], ["latent", "features"]),
+        (bundle.text(), ["input_ids", "attention_mask"], ["latent"]),
+    )
+    for session, inputs, outputs in wanted:
+        found = [node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()]
+        if (sorted(found[0]), sorted(found[1])) != (sorted(inputs), sorted(outputs)):
+            return False, f"a network maps {found[0]} to {found[1]}, it must map {inputs} to {outputs}"
+    return True, f"opset {opset}, IR {max(header.ir_version for header in headers)}"
+
+
+def _test_vector(bundle: Bundle) -> tuple[bool, str]:
+    volume, expected = _reference(bundle)
+    latent, _ = _run_vision(bundle, volume)
+    return _close(latent, expected, "the latent of the reference input")
+
+
+def _heat_map(bundle: Bundle) -> tuple[bool, str]:
+    latent, features = _run_vision(bundle, _reference(bundle)[0])
+    if features.ndim != 4 or len(features) != bundle.projection.shape[1]:
+        return False, f"features have shape {features.shape}, the projection takes {bundle.projection.shape[1]}"
+    mean = features.reshape(len(features), -1).mean(axis=1, dtype=np.float64)
+    from_map = bundle.weight @ (bundle.projection @ mean) + bundle.bias
+    return _close(from_map, bundle.weight @ latent + bundle.bias, "the mean of the heat map and the logit")
+
+
+def _text(bundle: Bundle) -> tuple[bool, str]:
+    latents = TextEncoder(bundle).encode(["No pleural effusion.", ""])
+    ok = latents.shape == (2, LATENT_SIZE) and bool(np.isfinite(latents).all())
+    return ok, f"two texts give latents of shape {latents.shape}" + ("" if ok else ", not finite 2 × 768")
+
+
+def _reference(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    arrays = bundle.reference()
+    volume, latent = arrays.get("input"), arrays.get("latent")
+    if volume is None or latent is None or volume.shape[:2] != (1, 1) or volume.ndim != 5 or latent.size != LATENT_SIZE:
+        raise UserError("reference.npz needs 'input' (1, 1, H, W, D) and 'latent' (768,)")
+    return volume.astype(np.float32, copy=False), latent.astype(np.float32, copy=False).reshape(LATENT_SIZE)
+
+
+def _run_vision(bundle: Bundle, volume: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    try:
+        latent, features = bundle.vision().run(["latent", "features"], {"volume": volume})
+    except Exception as error:  # onnxruntime's exceptions share no base class but this
+        raise UserError(f"onnxruntime {onnxruntime.__version__} cannot run vision.onnx") from error
+    return latent[0], features[0]
+
+
+def _close(found: NDArray[np.float32], expected: NDArray[np.float32], what: str) -> tuple[bool, str]:
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return False, f"{what}: shapes {found.shape} and {expected.shape}, or values that are not finite"
+    difference = float(np.abs(found - expected).max())
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    return difference <= allowed, f"{what} differ by at most {difference:.1e} (allowed {allowed:.1e})"

@@ -1,0 +1,128 @@
+"""manifest.json: what a bundle says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from greenrfm.findings import FindingSet
+from greenrfm.volumes import Preprocessing
+
+FORMAT = "greenrfm-bundle"
+FORMAT_VERSION = 1
+SIMILARITIES = ("dot",)
+# What onnxruntime 1.20, the oldest one we install, executes.
+OPSETS = range(13, 22)
+REQUIRED_FILES = ("vision.onnx", "heads.npz", "text.onnx", "tokenizer.json", "prompts.npz", "reference.npz")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """SHA-256 (lower-case hexadecimal) and size in bytes of one file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling per finding: probability = sigmoid(slope * logit + intercept)."""
+
+    slope: tuple[float, ...]
+    intercept: tuple[float, ...]
+
+    def probability(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Return calibrated probabilities for logits of shape (…, findings)."""
+        scaled = np.asarray(logits, np.float64) * np.array(self.slope) + np.array(self.intercept)
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scaled)))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The calibrated probability per finding from which it is called present, and the rule that chose it."""
+
+    rule: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FeatureGrid:
+    """Where the cells of the feature map lie in the field: cell c is centred on voxel offset + stride * c.
+
+    Both are in voxels of the prepared field, (H, W, D). A network whose convolutions pad looks at
+    the centre of its receptive field, which is not the middle of an even tiling of the field.
+    """
+
+    stride: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+    @classmethod
+    def of_stem(cls, stem: tuple[int, int, int], halvings: int = 3) -> FeatureGrid:
+        """Return the grid of a ResNet: an unpadded stem (kernel = stride), then centred stages of stride 2.
+
+        A 3-wide convolution of stride 2 and padding 1 centres its output c on its input 2 c, so only
+        the stem shifts the grid.
+        """
+        factor = 2**halvings
+        height, width, depth = stem
+        return cls(
+            (height * factor, width * factor, depth * factor), ((height - 1) / 2, (width - 1) / 2, (depth - 1) / 2)
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json; see DESIGN.md, "The bundle"."""
+
+    name: str
+    created: str
+    intended_use: str
+    licence: str
+    finding_set: FindingSet
+    preprocessing: Preprocessing
+    features: FeatureGrid
+    max_tokens: int
+    calibration: Calibration
+    thresholds: Thresholds
+    metrics: Mapping[str, Any]
+    training: Mapping[str, Any]
+    opset: int
+    files: Mapping[str, FileRecord]
+    similarity: str = "dot"
+
+    def to_json(self) -> str:
+        """Return the text of manifest.json."""
+        content = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "created": self.created,
+            "intended_use": self.intended_use,
+            "licence": self.licence,
+            "finding_set": {
+                "name": self.finding_set.name,
+                "title": self.finding_set.title,
+                "modality": self.finding_set.modality,
+                "body_part": self.finding_set.body_part,
+                "findings": [
+                    {"key": finding.key, "name": finding.name, "codes": [asdict(code) for code in finding.codes]}
+                    for finding in self.finding_set.findings
+                ],
+            },
+            "preprocessing": self.preprocessing.to_dict(),
+            "features": asdict(self.features),
+            "text": {"max_tokens": self.max_tokens},
+            "similarity": self.similarity,
+            "calibration": {"method": "platt", **asdict(self.calibration)},
+            "thresholds": asdict(self.thresholds),
+            "metrics": self.metrics,
+            "training": self.training,
+            "opset": self.opset,
+            "files": {name: asdict(record) for name, record in self.files.items()},
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

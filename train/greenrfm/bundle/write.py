@@ -1,0 +1,132 @@
+"""Writing a bundle: into a temporary folder, checked, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from greenrfm.bundle.bundle import MANIFEST, Bundle
+from greenrfm.bundle.check import failures
+from greenrfm.bundle.manifest import (
+    REQUIRED_FILES,
+    Calibration,
+    FeatureGrid,
+    FileRecord,
+    Manifest,
+    Thresholds,
+)
+from greenrfm.bundle.onnx_header import read_header
+from greenrfm.bundle.parse import parse_manifest
+from greenrfm.errors import UserError
+from greenrfm.files import sha256
+from greenrfm.findings import FindingSet
+from greenrfm.volumes import Preprocessing
+
+
+@dataclass(frozen=True)
+class BundleFields:
+    """What the manifest says beyond its files; `metrics` and `training` are JSON values.
+
+    `metrics` holds "n" and intervals beside every number, `training` the recipe, seed, cohort sizes
+    and software versions.
+    """
+
+    name: str
+    intended_use: str
+    licence: str
+    finding_set: FindingSet
+    preprocessing: Preprocessing
+    features: FeatureGrid
+    calibration: Calibration
+    thresholds: Thresholds
+    max_tokens: int = 512
+    similarity: str = "dot"
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_bundle(
+    folder: Path,
+    fields: BundleFields,
+    *,
+    vision_onnx: Path,
+    text_onnx: Path,
+    tokenizer: Path,
+    weight: ArrayLike,
+    bias: ArrayLike,
+    projection: ArrayLike,
+    prompts_positive: ArrayLike,
+    prompts_negative: ArrayLike,
+    reference: Mapping[str, ArrayLike],
+) -> Bundle:
+    """Write a bundle to `folder` and return it, loaded.
+
+    `weight` (findings, 768), `bias` (findings,), `projection` (768, features) and the prompts
+    (pairs, findings, 768) are stored as float32. `reference` holds at least the test vector: `input`
+    float32 (1, 1, H, W, D) and `latent` (768,), as the trained network (not the ONNX file) gives it.
+    The bundle must pass `check` before it takes the place of one that is already in `folder`.
+
+    Raises UserError if `folder` exists and is no bundle, or if what is written does not pass.
+    """
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} exists and is not a bundle; choose another folder or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
+    temporary.mkdir()
+    try:
+        shutil.copyfile(vision_onnx, temporary / "vision.onnx")
+        shutil.copyfile(text_onnx, temporary / "text.onnx")
+        shutil.copyfile(tokenizer, temporary / "tokenizer.json")
+        _save(temporary / "heads.npz", {"weight": weight, "bias": bias, "projection": projection})
+        _save(temporary / "prompts.npz", {"positive": prompts_positive, "negative": prompts_negative})
+        _save(temporary / "reference.npz", reference)
+        text = _manifest(temporary, fields).to_json()
+        parse_manifest(text, str(folder / MANIFEST))
+        (temporary / MANIFEST).write_text(text, encoding="utf-8")
+        problems = failures(Bundle.load(temporary))
+        if problems:
+            raise UserError(f"bundle {folder} was not written, its {problems[0]}; export the networks again")
+        _replace(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Bundle.load(folder, verify=False)
+
+
+def _save(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    # Half and double precision come from training; whole numbers and text are kept as they are.
+    single = {
+        name: array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+        for name, array in plain.items()
+    }
+    np.savez(path, allow_pickle=False, **single)
+
+
+def _manifest(folder: Path, fields: BundleFields) -> Manifest:
+    files = {name: FileRecord(sha256(folder / name), (folder / name).stat().st_size) for name in REQUIRED_FILES}
+    opset = max(read_header(folder / name).opset for name in ("vision.onnx", "text.onnx"))
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return Manifest(created=created, opset=opset, files=files, **vars(fields))
+
+
+def _replace(folder: Path, temporary: Path) -> None:
+    """Put `temporary` in the place of `folder`; a kill between the renames leaves the old bundle beside it."""
+    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(temporary, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,33 @@
+"""The points behind the ROC and the calibration plot."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from greenrfm.evaluation.classification import ECE_BINS, Bools, reliability_bin
+from greenrfm.evaluation.intervals import Floats
+
+
+def roc_points(positive: Bools, scores: Floats) -> tuple[Floats, Floats]:
+    """Return (1 - specificity, sensitivity) from (0, 0) to (1, 1), one point per distinct score.
+
+    Raises ValueError if a class is missing: there is no curve then.
+    """
+    positive, scores = np.asarray(positive, dtype=bool), np.asarray(scores)
+    if positive.all() or not positive.any():
+        raise ValueError("a ROC curve needs studies with and without the finding")
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.r_[scores[order][1:] != scores[order][:-1], True])
+    hits, alarms = np.cumsum(positive[order])[last], np.cumsum(~positive[order])[last]
+    return np.r_[0.0, alarms / alarms[-1]], np.r_[0.0, hits / hits[-1]]
+
+
+def reliability_points(positive: Bools, probabilities: Floats, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
+    """Return (mean probability, share present, studies) of each non-empty bin of equal width."""
+    positive, probabilities = np.asarray(positive, dtype=bool), np.asarray(probabilities)
+    bin_of = reliability_bin(probabilities, bins)
+    return [
+        (float(probabilities[inside].mean()), float(positive[inside].mean()), int(inside.sum()))
+        for inside in (bin_of == index for index in range(bins))
+        if inside.any()
+    ]

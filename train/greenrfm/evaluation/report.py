@@ -1,0 +1,31 @@
+"""The results of this room as a plain-text table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def as_text(result: Mapping[str, Any], measures: Sequence[str]) -> str:
+    """Return one line per finding and a macro line, each measure with its interval; '-' where it is not defined.
+
+    `result` is what `evaluate_classification` or `compare_labels` returns.
+    """
+    rows = [(key, values) for key, values in result["findings"].items()] + [("macro", result["macro"])]
+    table = [["finding", *measures]]
+    table += [[key, *(_cell(values, name) for name in measures)] for key, values in rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    cohort = f"{result['n']} studies of {result['patients']} patients"
+    lines.append(f"{cohort}; 95 % intervals resample {result['resampled']}")
+    lines += [f"left out of macro: {key}, {reason}" for key, reason in result["macro"].get("left_out", {}).items()]
+    if "policy" in result:
+        lines += [f"{state.replace('_', ' ')} counts as: {policy}" for state, policy in result["policy"].items()]
+    return "\n".join(lines)
+
+
+def _cell(values: Mapping[str, Any], name: str) -> str:
+    value, interval = values[name], values["intervals"][name]
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if interval is None else f"{value:.3f} ({interval[0]:.3f}…{interval[1]:.3f})"

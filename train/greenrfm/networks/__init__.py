@@ -1,0 +1,18 @@
+"""The networks of GreenRFM: a 3D ResNet-18 and a BERT, aligned in one space (needs torch)."""
+
+from greenrfm.networks.dual import LATENT, DualEncoder, Supervised, TextExport, VisionExport
+from greenrfm.networks.text import TextEncoder, text_encoder_folder, tokenizer_file
+from greenrfm.networks.vision import VisionEncoder, pool
+
+__all__ = [
+    "LATENT",
+    "DualEncoder",
+    "Supervised",
+    "TextEncoder",
+    "TextExport",
+    "VisionEncoder",
+    "VisionExport",
+    "pool",
+    "text_encoder_folder",
+    "tokenizer_file",
+]

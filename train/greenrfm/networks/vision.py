@@ -1,0 +1,59 @@
+"""The vision encoder: a 3D ResNet-18 in the `r3d_18` topology (METHOD.md, "Networks")."""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets.resnet import ResNet
+from torch import Tensor, nn
+
+
+class VisionEncoder(nn.Module):
+    """3D ResNet-18 with a strided stem and no pooling until the end.
+
+    MONAI's ResNet with a downsampling convolution without bias, no max-pool, and a stem whose kernel
+    equals its stride. At width 64 it has 33,138,560 parameters with stem 2 and 33,142,144 with stem 4.
+
+    Parameters
+    ----------
+    width
+        Channels of the first stage; 64 in the paper. The last stage has `8 * width`.
+    stem
+        Kernel and stride of the first convolution along (H, W, D); 2 performant, 4 lightweight.
+    """
+
+    def __init__(self, width: int = 64, stem: int | tuple[int, int, int] = 2) -> None:
+        super().__init__()
+        stem = (stem, stem, stem) if isinstance(stem, int) else stem
+        net = ResNet(
+            "basic",
+            [2, 2, 2, 2],
+            [width, 2 * width, 4 * width, 8 * width],
+            spatial_dims=3,
+            n_input_channels=1,
+            no_max_pool=True,
+            shortcut_type="B",
+            bias_downsample=False,
+            feed_forward=False,
+        )
+        # As MONAI builds it, the stem pads by k // 2; the paper's has kernel = stride and no padding.
+        net.conv1 = nn.Conv3d(1, width, stem, stem, bias=False)
+        self.net = net
+        self.channels = 8 * width
+        self.stride = (8 * stem[0], 8 * stem[1], 8 * stem[2])
+
+    def features(self, volume: Tensor) -> Tensor:
+        """Return the feature map (N, 8·width, h, w, d) of volumes (N, 1, H, W, D); one cell spans `stride` voxels."""
+        net = self.net
+        x: Tensor = net.act(net.bn1(net.conv1(volume)))
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = layer(x)
+        return x
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Return the average-pooled latent (N, 8·width) of volumes (N, 1, H, W, D)."""
+        return pool(self.features(volume))
+
+
+def pool(features: Tensor) -> Tensor:
+    """Return the global average (N, F) of a feature map (N, F, h, w, d): the paper's task-aligned pooling."""
+    return torch.mean(features, dim=(2, 3, 4))

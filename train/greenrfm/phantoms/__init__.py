@@ -1,0 +1,1 @@
+"""Generated cohorts: chest CT volumes, reports and the known truth of both."""

@@ -1,0 +1,127 @@
+"""A generated cohort on disk: cohort.csv, labels.csv, truth.csv, and per study the volume and its truth."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from greenrfm.cohort import Cohort, Study, split_by_patient, write_cohort
+from greenrfm.errors import UserError
+from greenrfm.files import write_text
+from greenrfm.findings import LabelTable, State, load_finding_set
+from greenrfm.phantoms.study import draw_study
+from greenrfm.progress import Progress
+from greenrfm.volumes import Volume, write_volume
+
+FINDING_SET = "chest-ct-18"
+FRACTIONS = {"train": 0.7, "validation": 0.12, "test": 0.18}
+# One patient in this many has a second study, which must stay in the same split.
+EVERY = 8
+SPECIFICATION = "phantoms.json"
+VERSION = 1
+
+
+def write_chest_cohort(out: Path, studies: int, *, seed: int, matrix: int, workers: int, progress: Progress) -> Cohort:
+    """Write `studies` generated chest CTs below `out` and return their cohort, split by patient.
+
+    `out`/volumes holds NIfTI files in various orientations, `out`/truth a folder per study with a mask
+    per present finding, the body, and truth.json: what was present (with severity, side, size), what the
+    report said of each finding, what it left out. labels.csv is what the reports said, truth.csv what the
+    volumes show. Studies already written are kept, so a killed run goes on.
+
+    Raises UserError if `out` holds something else or a cohort with another seed or matrix.
+    """
+    specification = json.dumps({"version": VERSION, "body": "chest", "seed": seed, "matrix": matrix})
+    record = out / SPECIFICATION
+    if record.is_file() and record.read_text(encoding="utf-8") != specification:
+        raise UserError(f"{out} holds a cohort made with other settings; name another folder or remove it")
+    if not record.is_file() and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no generated cohort; name another folder")
+    write_text(record, specification)
+    plan = _plan(studies, seed)
+    _write_all(out, plan, matrix, workers, progress)
+    truths = [_truth(out, study_id) for study_id, *_ in plan]
+    cohort = Cohort(
+        out / "cohort.csv",
+        tuple(
+            Study(study_id, f"P{patient:05d}", {"image": out / "volumes" / f"{study_id}.nii.gz"}, truth["report"],
+                  modality="CT", extra={"sex": truth["sex"], "age": str(truth["age"])})
+            for (study_id, patient, _, _), truth in zip(plan, truths, strict=True)
+        ),
+    )  # fmt: skip
+    cohort = split_by_patient(cohort, FRACTIONS, seed)
+    keys = load_finding_set(FINDING_SET).keys
+    ids = tuple(study_id for study_id, *_ in plan)
+    said = [[int(State[truth["said"][key]]) for key in keys] for truth in truths]
+    shown = [[int(key in truth["present"]) for key in keys] for truth in truths]
+    LabelTable(ids, keys, np.array(said, np.int8)).write(out / "labels.csv")
+    LabelTable(ids, keys, np.array(shown, np.int8)).write(out / "truth.csv")
+    write_cohort(cohort, out / "cohort.csv")
+    return cohort
+
+
+def truth_masks(out: Path, study_id: str) -> dict[str, Path]:
+    """Return the mask file of each finding present in a generated study; key "body" is the body."""
+    folder = out / "truth" / study_id
+    return {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("*.nii.gz"))}
+
+
+def _plan(studies: int, seed: int) -> list[tuple[str, int, int, int]]:
+    """Return study id, patient number, patient seed and study number, the same for every longer plan's beginning."""
+    plan: list[tuple[str, int, int, int]] = []
+    patient = 0
+    while len(plan) < studies:
+        for number in range(2 if patient % EVERY == EVERY - 1 else 1):
+            plan.append((f"S{patient:05d}-{number + 1}", patient, seed * 1_000_003 + patient, number))
+        patient += 1
+    return plan[:studies]
+
+
+def _write_all(
+    out: Path, plan: Sequence[tuple[str, int, int, int]], matrix: int, workers: int, progress: Progress
+) -> None:
+    missing = [item for item in plan if not (out / "truth" / item[0] / "truth.json").is_file()]
+    done = len(plan) - len(missing)
+    progress("generate studies", done, len(plan))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(_write_one, str(out), item[0], item[2], item[3], matrix) for item in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += 1
+                progress("generate studies", done, len(plan))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write_one(out: str, study_id: str, patient_seed: int, number: int, matrix: int) -> None:
+    study = draw_study(patient_seed, number, matrix)
+    folder = Path(out) / "truth" / study_id
+    for name, mask in {**study.masks, "body": study.body}.items():
+        write_volume(Volume(mask.astype(np.int16), study.volume.affine), folder / f"{name}.nii.gz")
+    write_volume(study.volume, Path(out) / "volumes" / f"{study_id}.nii.gz")
+    truth = {
+        "present": sorted(study.masks),
+        "instances": [asdict(instance) for instance in study.instances],
+        "said": {key: state.name for key, state in study.said.items()},
+        "omitted": list(study.omitted),
+        "report": study.report,
+        "sex": study.patient.sex,
+        "age": study.patient.age,
+        "scanner": asdict(study.scanner),
+    }
+    # Written last: it says that the study is complete.
+    write_text(folder / "truth.json", json.dumps(truth, indent=1))
+
+
+def _truth(out: Path, study_id: str) -> dict[str, Any]:
+    truth: dict[str, Any] = json.loads((out / "truth" / study_id / "truth.json").read_text(encoding="utf-8"))
+    return truth

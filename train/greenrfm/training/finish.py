@@ -1,0 +1,126 @@
+"""The end of a run: export, calibrate on validation, write the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from greenrfm.adapt import calibrate
+from greenrfm.bundle import Bundle, BundleFields, Calibration, FeatureGrid, Thresholds, write_bundle
+from greenrfm.evaluation import evaluate_classification
+from greenrfm.findings import FindingSet
+from greenrfm.networks import DualEncoder, VisionExport, text_encoder_folder, tokenizer_file
+from greenrfm.progress import Progress
+from greenrfm.training.export import export_text, export_vision
+from greenrfm.training.recipe import Recipe
+from greenrfm.training.stages import encode_reports
+from greenrfm.training.volumes import Crops
+
+LICENCE = "as the cohort it was trained on allows"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the cohort to measure on: volumes, states (N, C) and patients."""
+
+    volumes: Crops
+    states: NDArray[np.int8]
+    patients: tuple[str, ...]
+
+
+def finish_bundle(
+    model: DualEncoder,
+    recipe: Recipe,
+    findings: FindingSet,
+    validation: Split,
+    out: Path,
+    provenance: Mapping[str, Any],
+    intended_use: str,
+    progress: Progress,
+) -> Bundle:
+    """Export to ONNX, calibrate and choose thresholds with the exported network on validation, write `out`/bundle."""
+    model = model.cpu().eval()
+    export = out / "export"
+    progress("export", 0, 3)
+    export_vision(model, export / "vision.onnx")
+    progress("export", 1, 3)
+    export_text(model, export / "text.onnx")
+    progress("export", 2, 3)
+    weight = model.classifier.weight.detach().numpy()
+    bias = model.classifier.bias.detach().numpy()
+    latents = _latents(export / "vision.onnx", validation.volumes, len(validation.patients), progress)
+    logits = (latents @ weight.T + bias).astype(np.float64)
+    splits = ["validation"] * len(logits)
+    calibration, thresholds = calibrate(logits, validation.states, splits, findings.keys)
+    measured = evaluate_classification(
+        calibration.apply(logits),
+        validation.states,
+        findings.keys,
+        patient_ids=validation.patients,
+        thresholds=thresholds.by_key(),
+    )
+    positive, negative = _prompts(model, recipe, findings)
+    reference = validation.volumes.fields([0])
+    with torch.no_grad():
+        expected = VisionExport(model)(torch.from_numpy(reference))[0][0].numpy()
+    # Made by the very network that is exported: nothing here that the cohort's files did not say.
+    fields = BundleFields(
+        name=f"{findings.name}-{recipe.name}",
+        intended_use=intended_use,
+        licence=LICENCE,
+        finding_set=findings,
+        preprocessing=recipe.preprocessing,
+        features=FeatureGrid.of_stem(recipe.network.stem),
+        calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
+        thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
+        max_tokens=recipe.network.max_tokens,
+        metrics={"split": "validation", "against": "the labels of the reports", **measured},
+        training={**provenance, "calibration_notes": calibration.notes, "threshold_notes": thresholds.notes},
+    )
+    bundle = write_bundle(
+        out / "bundle",
+        fields,
+        vision_onnx=export / "vision.onnx",
+        text_onnx=export / "text.onnx",
+        tokenizer=tokenizer_file(text_encoder_folder(recipe.network.text_encoder)),
+        weight=weight,
+        bias=bias,
+        projection=model.vision_projection.weight.detach().numpy(),
+        prompts_positive=positive,
+        prompts_negative=negative,
+        reference={"input": reference, "latent": expected},
+    )
+    progress("export", 3, 3)
+    return bundle
+
+
+def _latents(vision: Path, volumes: Crops, count: int, progress: Progress) -> NDArray[np.float32]:
+    """Return the exported network's latents (N, 768) of the whole padded fields."""
+    session = ort.InferenceSession(str(vision), providers=["CPUExecutionProvider"])
+    rows = []
+    for index in range(count):
+        rows.append(session.run(["latent"], {"volume": volumes.fields([index])})[0][0])
+        progress("calibrate", index + 1, count)
+    return np.stack(rows)
+
+
+def _prompts(
+    model: DualEncoder, recipe: Recipe, findings: FindingSet
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the encoded zero-shot prompts, positive and negative, (pairs, findings, 768) each."""
+
+    def encoded(texts: Sequence[str]) -> NDArray[np.float32]:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file(text_encoder_folder(recipe.network.text_encoder))))
+        latents = encode_reports(model, tokenizer, texts, recipe.network.max_tokens)
+        return latents.reshape(len(findings.prompts), len(findings.findings), -1)
+
+    filled = [pair.fill(finding.name.lower()) for pair in findings.prompts for finding in findings.findings]
+    return encoded([positive for positive, _ in filled]), encoded([negative for _, negative in filled])
