@@ -39,16 +39,16 @@ class Patient:
         """Draw a patient; age and sex shape the rest."""
         age = int(np.clip(rng.normal(58, 16), 20, 92))
         sex = "F" if rng.random() < 0.5 else "M"
-        size = rng.normal(0.95 if sex == "F" else 1.04, 0.07)
-        fat = float(np.clip(rng.gamma(4, 5.5), 5, 48))
+        size = rng.normal(0.95 if sex == "F" else 1.04, 0.05)
+        fat = float(np.clip(rng.gamma(6, 3.2), 6, 40))
         return cls(
             age=age,
             sex=sex,
             half_width=float(128 * size),
-            half_depth=float(86 * size * rng.normal(1, 0.06)),
-            height=float(rng.normal(225, 18) * size),
+            half_depth=float(86 * size * rng.normal(1, 0.04)),
+            height=float(rng.normal(225, 13) * size),
             fat=fat,
-            roundness=float(rng.uniform(2.1, 2.9)),
+            roundness=float(rng.uniform(2.25, 2.65)),
             heart_scale=float(rng.uniform(0.86, 1.07)),
             dome_right=float(rng.uniform(25, 55)),
             dome_left=float(rng.uniform(15, 45)),
@@ -95,7 +95,7 @@ def draw_chest(
     shape = canvas.hu.shape
     base, apex = -p.height / 2, p.height / 2
     wall = 13.0
-    blood = float(rng.uniform(130, 330)) if contrast else float(rng.uniform(30, 52))
+    blood = float(rng.uniform(110, 190)) if contrast else float(rng.uniform(30, 52))
     muscle = p.muscle + (15 if contrast else 0)
 
     # Trunk: fat, muscle, cavity are nested superellipses that narrow towards the apex; shoulders widen again.
@@ -134,7 +134,7 @@ def draw_chest(
     canvas.paint(WHOLE, canvas.soft(np.abs(cavity - 5) - 4) * shell, p.bone + 180)
     canvas.paint(*canvas.tube((0, -p.half_depth - 3, -60), (0, -0.82 * p.half_depth - 3, 70), 8.5), p.bone + 60)
 
-    inspiration = float(rng.uniform(-14, 18))
+    inspiration = float(rng.uniform(-8, 10))
     floor = _diaphragm(canvas, p, base - inspiration)
     blob = smooth_noise(shape, (5, 5, 4), fixed)
     canvas.paint(WHOLE, canvas.soft(cavity) * (z < floor), muscle + 12 + 4 * texture)
@@ -145,9 +145,9 @@ def draw_chest(
     mid = 21 + 5 * fixed.random() + 9 * np.exp(-(((z - 0.1 * p.height) / 45) ** 2))
     beside = np.abs(x - lean) - mid - 9 * (y > 0.45 * p.half_depth)
     lung_edge = np.maximum(np.maximum(cavity + 3, -beside), np.maximum(floor - z, z - apex) * 0.8)
-    lung_hu = float(rng.uniform(-875, -755))
-    gravity = float(rng.uniform(15, 75)) * (y / p.half_depth)
-    lung_values = lung_hu + gravity + float(rng.uniform(6, 22)) * smooth_noise(shape, (24, 24, 14), rng)
+    lung_hu = float(rng.uniform(-860, -770))
+    gravity = float(rng.uniform(15, 55)) * (y / p.half_depth)
+    lung_values = lung_hu + gravity + float(rng.uniform(6, 16)) * smooth_noise(shape, (24, 24, 14), rng)
     canvas.paint(WHOLE, canvas.soft(lung_edge), lung_values + 5 * blob)
     lung = lung_edge < 0
 
@@ -269,22 +269,26 @@ def _airways(canvas: Canvas, carina: Point, p: Patient, apex: float, fixed: np.r
 def _lung_vessels(
     canvas: Canvas, p: Patient, lung: Mask, carina: Point, blood: float, fixed: np.random.Generator
 ) -> None:
-    """Branching vessels from each hilum outwards; they end where the lung ends."""
+    """Branching vessels from each hilum outwards; they end where the lung ends.
+
+    Every patient has the same tree, stretched and jittered: the large branches of real lungs are alike too.
+    """
+    tree = np.random.default_rng(1)
     value = min(blood, 120.0)
     for side in (-1, 1):
         hilum: Point = (side * 40, carina[1], carina[2] - 16)
-        tips = [(hilum, 6.0 * p.vessel_scale)]
-        for _ in range(26):
-            start, radius = tips[int(fixed.integers(len(tips)))] if len(tips) > 3 else tips[0]
-            direction = fixed.standard_normal(3) * (0.75, 0.8, 1.0) + (side * 0.55, 0.1, -0.1)
-            direction /= np.linalg.norm(direction)
-            length = fixed.uniform(18, 42)
+        tips = [(hilum, 5.5 * p.vessel_scale)]
+        for _ in range(24):
+            start, radius = tips[int(tree.integers(len(tips)))] if len(tips) > 3 else tips[0]
+            direction = tree.standard_normal(3) * (0.75, 0.8, 1.0) + (side * 0.55, 0.1, -0.1)
+            direction = direction / np.linalg.norm(direction) + 0.25 * fixed.standard_normal(3)
+            length = tree.uniform(18, 42) * p.half_width / 128
             end: Point = (
                 start[0] + float(direction[0]) * length,
                 start[1] + float(direction[1]) * length,
                 start[2] + float(direction[2]) * length,
             )
-            radius = max(radius * fixed.uniform(0.6, 0.85), 1.0)
+            radius = max(radius * tree.uniform(0.6, 0.85), 1.0)
             box, cover = canvas.tube(start, end, radius)
             canvas.paint(box, cover * lung[box], value)
             tips.append((end, radius))

@@ -19,7 +19,6 @@ GAINS: dict[str, tuple[float, tuple[float, ...]]] = {
     "atelectasis": (-1.2, (0.2, 0.4, 0.0, 0.1, 0.3, 0.3)),
     "consolidation": (-1.5, (0.0, 0.0, 0.0, 0.0, 1.4, 0.2)),
     "emphysema": (-1.6, (0.4, 0.0, 0.2, 1.5, 0.0, 0.0)),
-    "mosaic_attenuation_pattern": (-1.9, (0.0, 0.3, 0.0, 0.5, 0.2, 0.0)),
     "lung_nodule": (-0.7, (0.1, 0.0, 0.0, 0.5, 0.0, 1.0)),
     "arterial_wall_calcification": (-1.1, (1.0, 0.0, 1.3, 0.3, 0.0, 0.0)),
     "coronary_artery_wall_calcification": (-1.3, (0.9, 0.2, 1.3, 0.2, 0.0, 0.0)),
@@ -37,5 +36,5 @@ def draw_findings(conditions: np.ndarray, rng: np.random.Generator) -> dict[str,
     present = {}
     for finding, (offset, gains) in GAINS.items():
         if rng.random() < 1 / (1 + np.exp(-(offset + float(np.dot(gains, conditions))))):
-            present[finding] = float(rng.beta(1.5, 1.6))
+            present[finding] = float(rng.beta(1.8, 1.3))
     return present

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenrfm import __version__
 from greenrfm.bundle import Bundle
 from greenrfm.cohort import Cohort, Study, split_by_patient, write_cohort
 from greenrfm.errors import UserError
@@ -37,7 +38,7 @@ from greenrfm.training.volumes import Crops, prepare
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 # A finding needs this many studies with it and without it to be learned, and these to be calibrated.
 LEAST_TRAIN, LEAST_VALIDATION = 5, 2
-PACKAGES = ("torch", "monai", "transformers", "lightning-fabric", "onnx", "numpy", "SimpleITK", "greenrfm")
+PACKAGES = ("torch", "monai", "transformers", "lightning-fabric", "onnx", "numpy", "SimpleITK")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ def train(
         "seed": seed,
         "studies": {name: len(studies) for name, studies in parts.items()},
         "findings_left_out": list(left_out),
-        "software": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "software": {
+            "greenrfm": __version__,
+            **{name: version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+        },
     }
     bundle = finish_bundle(model, recipe, findings, validation, out, provenance, intended_use, progress)
     return RunResult(bundle, cohort, left_out)
@@ -139,7 +144,8 @@ def learnable(labels: LabelTable, parts: dict[str, tuple[Study, ...]]) -> tuple[
     kept = tuple(key for key, keep in zip(labels.keys, enough, strict=True) if keep)
     if not kept:
         raise UserError(
-            f"no finding is present in {LEAST_TRAIN} and absent in {LEAST_TRAIN} training studies; label more studies"
+            f"no finding is stated present and stated absent in {LEAST_TRAIN} training studies and "
+            f"{LEAST_VALIDATION} validation studies each; label more studies"
         )
     return kept, tuple(key for key in labels.keys if key not in kept)
 

@@ -1,0 +1,54 @@
+"""The second control: the same training with the labels dealt out to the wrong studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from greenrfm.cohort import Study
+from greenrfm.commands.demo.clock import renamed
+from greenrfm.networks import Supervised
+from greenrfm.progress import Progress
+from greenrfm.training.fit import make_fabric
+from greenrfm.training.recipe import Recipe
+from greenrfm.training.stages import TrainingSet, load_stage, save_stage, train_vision, vision_encoder
+from greenrfm.training.volumes import Crops, prepare
+
+STAGE = "control: shuffled labels"
+
+
+def shuffled_control(
+    data: TrainingSet,
+    test: Sequence[Study],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    seed: int,
+    workers: int,
+    progress: Progress,
+) -> NDArray[np.float64]:
+    """Return probabilities (test studies, findings) of stage 1 vision trained on permuted labels.
+
+    Everything is as in the run (volumes, epochs, rates, seed), only row i of the states belongs to
+    another study, so what this reaches above one half is what the procedure itself lets through. Its own
+    head scores the whole padded field, as the reader does. Its weights stay in `folder`.
+    """
+    order = np.random.default_rng(seed).permutation(len(data.studies))
+    weights = folder / "stage1_vision.pt"
+    if not weights.is_file():
+        wrong = replace(data, states=data.states[order])
+        save_stage(train_vision(make_fabric(), recipe, wrong, seed, renamed(progress, STAGE)), weights)
+    model = load_stage(Supervised(vision_encoder(recipe), data.states.shape[1]), weights).eval()
+    files = prepare(test, recipe.preprocessing, folder / "prepared", workers, renamed(progress, STAGE))
+    fields = Crops(files, recipe.preprocessing.crop)
+    rows = []
+    with torch.no_grad():
+        for index in range(len(test)):
+            rows.append(torch.sigmoid(model(torch.from_numpy(fields.fields([index]))).double())[0].numpy())
+            progress(STAGE, index + 1, len(test))
+    return np.stack(rows)

@@ -1,0 +1,76 @@
+"""`greenrfm train`: cohort and labels to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greenrfm.commands.answer import print_json
+from greenrfm.commands.show import display
+from greenrfm.errors import UserError
+
+EXAMPLE = "Example: greenrfm train cohort.csv --labels labels.csv --recipe lite --out run"
+
+
+def train(
+    cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="cohort.csv", show_default=False)],
+    labels: Annotated[Path, typer.Option(metavar="LABELS", help="labels.csv, from greenrfm distill.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="lite, performant, … or your own .yaml file.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run; the bundle is RUN/bundle.")],
+    findings: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Finding set: its name or your own .yaml file; if not given, the one with the columns of LABELS.",
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Of splits, initial weights, crops and batches.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Train a model: vision and text by the labels, then both aligned, then calibrated and exported as a bundle.
+
+    The test part of the cohort is never opened.
+    """
+    from greenrfm.cohort import read_cohort
+    from greenrfm.findings import FindingSet, LabelTable, load_finding_set, packaged_sets
+
+    def finding_set(columns: tuple[str, ...]) -> FindingSet:
+        fitting = [found for name in packaged_sets() if set((found := load_finding_set(name)).keys) == set(columns)]
+        if not fitting:
+            raise UserError(f"the columns of {labels} are no packaged finding set; name yours with --findings")
+        return fitting[0]
+
+    studies = read_cohort(cohort)
+    if findings:
+        chosen = load_finding_set(findings)
+        table = LabelTable.read(labels, chosen.keys)
+    else:
+        table = LabelTable.read(labels)
+        chosen = finding_set(table.keys)
+
+    from greenrfm.training.recipe import load_recipe
+
+    plan = load_recipe(recipe)  # before torch is imported, which takes seconds
+
+    from greenrfm.training import run
+
+    with display() as show:
+        result = run.train(studies, table, chosen, plan, out, seed=seed, resume=resume, progress=show)
+    folder = result.bundle.folder
+    if as_json:
+        print_json(
+            {
+                "bundle": str(folder),
+                "hash": result.bundle.hash,
+                "findings": list(result.bundle.findings.keys),
+                "left_out": list(result.left_out),
+            }
+        )
+        return
+    if result.left_out:
+        print(f"too few studies to learn: {', '.join(result.left_out)}")
+    print(f"bundle: {folder}")
+    print(f"read a scan with it: greenrfm read {folder} VOLUME")
