@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -184,4 +185,5 @@ def _ordered(keys: Iterable[str]) -> list[str]:
 
 
 def _relative(image: Path, folder: Path) -> str:
+    image = Path(os.path.abspath(image))
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else str(image)

@@ -37,14 +37,25 @@ def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
 
     A heading ("Findings:", "Lungs:", at the start of a sentence, at most four words) opens a section
     that lasts until the next one; sentences under one of `silent_headings` (history, indication,
-    technique) do not count.
+    technique) do not count. A silent heading followed by text ends with its line, and with its
+    sentence where the whole rest of the report is one line: it must not swallow the findings.
     """
-    counts = True
+    silent_until = 0
     for start, end in _spans(report):
         heading = HEADING.match(report, start, end)
         if heading and len(heading[1].split()) <= 4:
-            counts = " ".join(heading[1].lower().split()) not in silent_headings
-        yield Sentence(start, end, counts)
+            silent = " ".join(heading[1].lower().split()) in silent_headings
+            silent_until = _silent_end(report, heading.end(), end) if silent else 0
+        yield Sentence(start, end, start >= silent_until)
+
+
+def _silent_end(report: str, after_heading: int, sentence_end: int) -> int:
+    line_end = report.find("\n", after_heading)
+    if line_end < 0:
+        return sentence_end
+    if not report[after_heading:line_end].strip():
+        return len(report)
+    return max(line_end, sentence_end)
 
 
 def normalise(text: str, correct: Callable[[str], str]) -> str:

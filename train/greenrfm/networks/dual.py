@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from greenrfm.networks.text import TextEncoder
-from greenrfm.networks.vision import VisionEncoder, pool
+from greenrfm.networks.vision import VisionEncoder, densified, pool
 
 LATENT = 768
 
@@ -49,9 +49,9 @@ class DualEncoder(nn.Module):
 class VisionExport(nn.Module):
     """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, 768) and feature map (N, F, h, w, d)."""
 
-    def __init__(self, model: DualEncoder) -> None:
+    def __init__(self, model: DualEncoder, dilated: bool = False) -> None:
         super().__init__()
-        self.vision = model.vision
+        self.vision = densified(model.vision) if dilated else model.vision
         self.projection = model.vision_projection
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:

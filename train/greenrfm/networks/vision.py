@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class VisionEncoder(nn.Module):
         net.conv1 = nn.Conv3d(1, width, stem, stem, bias=False)
         self.net = net
         self.channels = 8 * width
-        self.stride = (8 * stem[0], 8 * stem[1], 8 * stem[2])
+        self.stride: tuple[int, ...] = (8 * stem[0], 8 * stem[1], 8 * stem[2])
 
     def features(self, volume: Tensor) -> Tensor:
         """Return the feature map (N, 8·width, h, w, d) of volumes (N, 1, H, W, D); one cell spans `stride` voxels."""
@@ -52,6 +54,23 @@ class VisionEncoder(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """Return the average-pooled latent (N, 8·width) of volumes (N, 1, H, W, D)."""
         return pool(self.features(volume))
+
+
+def densified(encoder: VisionEncoder) -> VisionEncoder:
+    """Return a copy whose last stage has no stride and dilated convolutions instead: cells half as large.
+
+    The weights are the same, and every second cell along each axis is a cell of the original; those between
+    are what the original would give for the volume moved by half a cell.
+    """
+    dense = copy.deepcopy(encoder)
+    # The convolution that has the stride sees the finer grid as it is; all behind it skip every second cell.
+    for module in dense.net.layer4.modules():
+        if isinstance(module, nn.Conv3d) and module.stride == (2, 2, 2):
+            module.stride = (1, 1, 1)
+        elif isinstance(module, nn.Conv3d):
+            module.dilation, module.padding = (2, 2, 2), (2, 2, 2)
+    dense.stride = tuple(step // 2 for step in encoder.stride)
+    return dense
 
 
 def pool(features: Tensor) -> Tensor:

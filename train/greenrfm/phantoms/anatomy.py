@@ -104,7 +104,8 @@ def draw_chest(
     shoulder = 1 + (0.5 if arms_up else 0.75) * np.clip((z - apex + 55) / 60, 0, 1) ** 1.5
 
     def superellipse(a: Array | float, b: Array | float) -> Array:
-        return (np.abs(x / a) ** p.roundness + np.abs(y / b) ** p.roundness) ** (1 / p.roundness) - 1
+        edge: Array = (np.abs(x / a) ** p.roundness + np.abs(y / b) ** p.roundness) ** (1 / p.roundness) - 1
+        return edge
 
     inner_a, inner_b = p.half_width * taper, p.half_depth * (0.6 + 0.4 * taper)
     cavity = superellipse(inner_a, inner_b) * p.half_depth
@@ -184,9 +185,11 @@ def draw_chest(
 def _diaphragm(canvas: Canvas, p: Patient, base: float) -> Array:
     def dome(side: int, rise: float) -> Array:
         r2 = ((canvas.x - side * 0.5 * p.half_width) / (0.55 * p.half_width)) ** 2 + (canvas.y / p.half_depth) ** 2
-        return rise * np.clip(1 - r2, -1.2, 1)
+        height: Array = rise * np.clip(1 - r2, -1.2, 1)
+        return height
 
-    return (base + 8 + np.maximum(dome(-1, p.dome_right), dome(1, p.dome_left))).astype(np.float32)
+    floor: Array = base + 8 + np.maximum(dome(-1, p.dome_right), dome(1, p.dome_left))
+    return floor.astype(np.float32)
 
 
 def _abdomen(

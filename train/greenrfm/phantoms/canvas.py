@@ -100,7 +100,8 @@ class Canvas:
 
     def soft(self, distance: Array) -> Array:
         """Turn a signed distance in mm into coverage: 1 inside, 0 outside, linear across one voxel."""
-        return np.clip(0.5 - distance / self.spacing[0], 0, 1).astype(np.float32)
+        cover: Array = np.clip(0.5 - distance / self.spacing[0], 0, 1).astype(np.float32)
+        return cover
 
     def paint(self, box: Box, cover: Array, value: float | Array) -> None:
         """Blend `value` HU into a box with coverage 0…1."""
@@ -126,4 +127,5 @@ def smooth_noise(shape: tuple[int, ...], cells: tuple[int, ...], rng: np.random.
     coarse = rng.standard_normal(tuple(max(2, c) for c in cells)).astype(np.float32)
     fine = zoom(coarse, [n / c for n, c in zip(shape, coarse.shape, strict=True)], order=1)
     fine = gaussian_filter(fine, 1.0)
-    return ((fine - fine.mean()) / (fine.std() + 1e-6)).astype(np.float32)
+    noise: Array = ((fine - fine.mean()) / (fine.std() + 1e-6)).astype(np.float32)
+    return noise

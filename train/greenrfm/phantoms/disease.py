@@ -11,9 +11,9 @@ from greenrfm.phantoms.anatomy import Patient
 CONDITIONS = ("age", "heart failure", "atherosclerosis", "smoking", "infection", "malignancy")
 GAINS: dict[str, tuple[float, tuple[float, ...]]] = {
     "cardiomegaly": (-1.6, (0.3, 1.5, 0.4, 0.0, 0.0, 0.0)),
-    "pericardial_effusion": (-1.9, (0.0, 0.9, 0.0, 0.0, 0.2, 0.7)),
+    "pericardial_effusion": (-1.7, (0.0, 0.9, 0.0, 0.0, 0.2, 0.7)),
     "pleural_effusion": (-1.5, (0.2, 1.1, 0.0, 0.0, 0.5, 0.6)),
-    "hiatal_hernia": (-1.7, (0.6, 0.0, 0.0, 0.0, 0.0, 0.0)),
+    "hiatal_hernia": (-1.3, (0.6, 0.0, 0.0, 0.0, 0.0, 0.0)),
     "lymphadenopathy": (-1.4, (0.0, 0.2, 0.0, 0.2, 0.3, 1.2)),
     "lung_opacity": (-1.1, (0.0, 0.3, 0.0, 0.1, 1.3, 0.0)),
     "atelectasis": (-1.2, (0.2, 0.4, 0.0, 0.1, 0.3, 0.3)),
@@ -22,7 +22,7 @@ GAINS: dict[str, tuple[float, tuple[float, ...]]] = {
     "lung_nodule": (-0.7, (0.1, 0.0, 0.0, 0.5, 0.0, 1.0)),
     "arterial_wall_calcification": (-1.1, (1.0, 0.0, 1.3, 0.3, 0.0, 0.0)),
     "coronary_artery_wall_calcification": (-1.3, (0.9, 0.2, 1.3, 0.2, 0.0, 0.0)),
-    "medical_material": (-1.6, (0.3, 0.6, 0.4, 0.0, 0.1, 0.3)),
+    "medical_material": (-1.3, (0.3, 0.6, 0.4, 0.0, 0.1, 0.3)),
 }
 
 

@@ -141,12 +141,12 @@ def atelectasis(chest: Chest, severity: float, rng: np.random.Generator) -> list
     """Draw plates of collapsed lung just above the diaphragm."""
     c, sides = chest.canvas, set()
     count = 1 + int(rng.integers(0, 3))
-    thick = 6 + 12 * severity
+    thick = 8 + 14 * severity
     for _ in range(count):
         (px, py, _), side, _ = _lung_point(chest, rng, zone="lower")
         row, column = int(np.argmin(np.abs(c.y.ravel() - py))), int(np.argmin(np.abs(c.x.ravel() - px)))
         pz = float(chest.floor[row, column, 0]) + 6 + 22 * float(rng.random())
-        reach = 30 + 40 * severity * float(rng.uniform(0.7, 1.2))
+        reach = 38 + 42 * severity * float(rng.uniform(0.7, 1.2))
         box = c.box((px - reach, py - reach, pz - reach), (px + reach, py + reach, pz + reach))
         x, y, z = c.grid(box)
         normal = np.array([0.5 * rng.standard_normal(), 0.5 * rng.standard_normal(), 1.0])
@@ -171,7 +171,7 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
     noise = smooth_noise(c.hu.shape, knots, rng)
     level = np.clip((c.z - chest.base) / (chest.apex - chest.base), 0, 1)
     upper = rng.random() < 0.8
-    threshold = 1.25 - 1.5 * severity + (0.9 * (0.75 - level) if upper else 0.0)
+    threshold = 1.0 - 1.5 * severity + (0.9 * (0.75 - level) if upper else 0.0)
     cover = np.clip((noise - threshold) / 0.35 + 0.5, 0, 1).astype(np.float32) * chest.lung * (c.hu < -650)
     c.paint(box, cover, float(rng.uniform(-990, -965)))
     c.mark("emphysema", box, cover)
@@ -181,13 +181,13 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
 def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
-    count = 1 + int(rng.integers(0, 3)) + int(8 * severity)
+    count = 1 + int(rng.integers(0, 4)) + int(10 * severity)
     kind = rng.choice(3, p=(0.8, 0.12, 0.08))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = (10 + 24 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
+        size = (12 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
         axes = tuple(size / 2 * rng.uniform(0.9, 1.1, 3))
         box, cover = c.ellipsoid(point, (axes[0], axes[1], axes[2]))
         c.paint(box, cover * (c.hu[box] < value), value)
@@ -209,7 +209,7 @@ def lymphadenopathy(chest: Chest, severity: float, rng: np.random.Generator) -> 
         "mediastinum": (cx + 12, cy - 24, cz + 14),
     }
     names = list(rng.permutation(list(stations)))[: 2 + int(2.5 * severity)]
-    size = 16 + 28 * severity
+    size = 20 + 30 * severity
     for name in names:
         for _ in range(int(rng.integers(1, 4))):
             at = tuple(p + 7 * float(d) for p, d in zip(stations[name], rng.standard_normal(3), strict=True))
@@ -232,7 +232,7 @@ def _deposits(
         at = path[int(rng.integers(len(path)))]
         size = radius * float(rng.uniform(0.6, 1.3))
         box, cover = c.ellipsoid(at, (size, size, size * float(rng.uniform(1, 2))))
-        c.paint(box, cover, float(rng.uniform(500, 1300)))
+        c.paint(box, cover, float(rng.uniform(600, 1400)))
         c.mark(finding, box, cover)
 
 
@@ -248,7 +248,7 @@ def coronary_artery_wall_calcification(chest: Chest, severity: float, rng: np.ra
     names = ["LAD", *(n for n in ("circumflex", "RCA") if rng.random() < 0.25 + 0.6 * severity)]
     for name in names:
         path = [(float(x), float(y), float(z)) for x, y, z in zip(*courses[name], strict=True)]
-        _deposits(chest, "coronary_artery_wall_calcification", path, 3 + int(8 * severity), 2.8 + 3.2 * severity, rng)
+        _deposits(chest, "coronary_artery_wall_calcification", path, 4 + int(12 * severity), 3.4 + 3.6 * severity, rng)
     return [
         Instance("coronary_artery_wall_calcification", "", "LAD" if len(names) == 1 else "", 0, severity, len(names))
     ]
@@ -262,7 +262,7 @@ def arterial_wall_calcification(chest: Chest, severity: float, rng: np.random.Ge
             angle = rng.uniform(0, 2 * np.pi)
             middle = [s + t * (e - s) for s, e in zip(start, end, strict=True)]
             path.append((middle[0] + 12.5 * np.cos(angle), middle[1] + 12.5 * np.sin(angle), middle[2]))
-    _deposits(chest, "arterial_wall_calcification", path, 4 + int(18 * severity), 3.0 + 3.0 * severity, rng)
+    _deposits(chest, "arterial_wall_calcification", path, 8 + int(30 * severity), 3.4 + 3.6 * severity, rng)
     place = "descending aorta" if rng.random() < 0.4 else "arch"
     return [Instance("arterial_wall_calcification", "", place, 0, severity, 1)]
 
@@ -270,7 +270,7 @@ def arterial_wall_calcification(chest: Chest, severity: float, rng: np.random.Ge
 def hiatal_hernia(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Put a pouch of stomach with air and fluid behind the heart."""
     c = chest.canvas
-    size = 24 + 26 * severity
+    size = 28 + 24 * severity
     # It sits on the hiatus: just above the diaphragm, in front of the spine.
     floor = float(chest.floor[:, int(np.argmin(np.abs(c.x.ravel()))), 0].max())
     at = (8 + 6 * float(rng.standard_normal()), 0.30 * chest.back, floor + 0.7 * size)
@@ -302,24 +302,26 @@ def medical_material(chest: Chest, severity: float, rng: np.random.Generator) ->
     top = chest.carina[2]
     if kind == "pacemaker":
         at: Point = (side * 0.62 * p.half_width, -0.72 * p.half_depth - 6, top + 35)
-        box, cover = c.ellipsoid(at, (22, 8, 20))
+        box, cover = c.ellipsoid(at, (26, 10, 24))
         c.paint(box, cover, metal)
         c.mark("medical_material", box, cover)
-        draw([at, (-22, hy + 14, top + 30), (-26, hy + 16, hz + 20), (hx - 12, hy - 8, hz - 12)], 2.5, metal)
+        draw([at, (-22, hy + 14, top + 30), (-26, hy + 16, hz + 20), (hx - 12, hy - 8, hz - 12)], 3.2, metal)
     elif kind == "central venous catheter":
         draw(
-            [(-38, -6, top + 90), (-24, hy + 16, top + 40), (-26, hy + 18, hz + 22)], 2.6, float(rng.uniform(1200, 2400))
+            [(-38, -6, top + 90), (-24, hy + 16, top + 40), (-26, hy + 18, hz + 22)],
+            3.6,
+            float(rng.uniform(1400, 2600)),
         )
     elif kind == "sternal wires":
         for z in np.linspace(-48, 58, int(rng.integers(3, 7))):
             y = -0.9 * p.half_depth - 6
-            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 2.2, metal)
+            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 3.0, metal)
     else:
         start, end = np.array(chest.aorta[4]), np.array(chest.aorta[5])
         for t in np.linspace(0.0, 0.9, 7):
             x, y, z = start + t * (end - start)
             ring = [(x + 12 * np.cos(a), y + 12 * np.sin(a), z) for a in np.linspace(0, 2 * np.pi, 9)]
-            draw([(float(a), float(b), float(d)) for a, b, d in ring], 1.8, metal)
+            draw([(float(a), float(b), float(d)) for a, b, d in ring], 2.4, metal)
     return [Instance("medical_material", SIDES[side] if kind == "pacemaker" else "", kind, 0, max(severity, 0.8), 1)]
 
 
@@ -344,8 +346,8 @@ LESIONS: dict[str, Lesion] = {
 def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
     """Draw what looks like a finding but is none: skin electrodes, granular fat, small nodes, thick pleura."""
     c, p = chest.canvas, chest.patient
-    if rng.random() < 0.45:  # leads and clips outside the body: metal that is no implant
-        for _ in range(int(rng.integers(2, 9))):
+    if rng.random() < 0.6:  # leads and clips outside the body: metal that is no implant
+        for _ in range(int(rng.integers(3, 16))):
             angle = rng.uniform(0, 2 * np.pi)
             at = (
                 (p.half_width + p.fat + 17) * np.cos(angle),

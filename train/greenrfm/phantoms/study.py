@@ -43,15 +43,15 @@ class Scanner:
         """Draw a scanner for this patient: field of view, slices, kernel, dose, arms, stored orientation."""
         need = 2 * (patient.half_width + patient.fat + 16)
         return cls(
-            fov=float(np.clip(need * rng.uniform(1.0, 1.28), 300, 480)),
+            fov=float(np.clip(need * rng.uniform(1.0, 1.5), 300, 500)),
             slice_mm=float(rng.choice((3.0, 4.0, 5.0, 5.0, 6.0, 7.5))),
-            coverage=float(patient.height * rng.uniform(1.04, 1.3)),
+            coverage=float(patient.height * rng.uniform(1.04, 1.55)),
             centre=(float(rng.normal(0, 5)), float(rng.normal(2, 6)), float(rng.normal(-6, 6))),
             blur_px=float(rng.choice((0.0, 0.35, 0.7))),
             noise=float(rng.uniform(8, 32)),
             grain_px=float(rng.choice((0.0, 0.6, 0.9))),
             contrast=bool(rng.random() < 0.45),
-            arms_up=bool(rng.random() < 0.78),
+            arms_up=bool(rng.random() < 0.65),
             padding=int(rng.choice((-1024, -1000, -2000, -3024), p=(0.5, 0.2, 0.15, 0.15))),
             orientation=str(rng.choice(ORIENTATIONS)),
         )

@@ -50,7 +50,7 @@ def finish_bundle(
     model = model.cpu().eval()
     export = out / "export"
     progress("export", 0, 3)
-    export_vision(model, export / "vision.onnx")
+    export_vision(model, export / "vision.onnx", recipe.network.dilated_export)
     progress("export", 1, 3)
     export_text(model, export / "text.onnx")
     progress("export", 2, 3)
@@ -70,7 +70,7 @@ def finish_bundle(
     positive, negative = _prompts(model, recipe, findings)
     reference = validation.volumes.fields([0])
     with torch.no_grad():
-        expected = VisionExport(model)(torch.from_numpy(reference))[0][0].numpy()
+        expected = VisionExport(model, recipe.network.dilated_export)(torch.from_numpy(reference))[0][0].numpy()
     # Made by the very network that is exported: nothing here that the cohort's files did not say.
     fields = BundleFields(
         name=f"{findings.name}-{recipe.name}",
@@ -78,7 +78,7 @@ def finish_bundle(
         licence=LICENCE,
         finding_set=findings,
         preprocessing=recipe.preprocessing,
-        features=FeatureGrid.of_stem(recipe.network.stem),
+        features=FeatureGrid.of_stem(recipe.network.stem, halvings=2 if recipe.network.dilated_export else 3),
         calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
         thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
         max_tokens=recipe.network.max_tokens,

@@ -19,9 +19,11 @@ Loss = Callable[[Sequence[int]], Tensor]
 
 
 def make_fabric() -> Fabric:
-    """Return Fabric on the GPU with bfloat16 where there is one, else on the CPU in float32."""
+    """Return Fabric on the GPU where there is one, else on the CPU; bfloat16 where the hardware computes in it."""
     gpu = torch.cuda.is_available()
-    precision = "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    # A CPU without these instructions emulates bfloat16, slower than float32.
+    bf16 = torch.cuda.is_bf16_supported() if gpu else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    precision = "bf16-mixed" if bf16 else "32-true"
     return Fabric(accelerator="gpu" if gpu else "cpu", devices=1, precision=precision)  # type: ignore[arg-type]
 
 

@@ -19,18 +19,25 @@ class _Strict(BaseModel):
 
 
 class Network(_Strict):
-    """Width and stem of the vision encoder, and which BERT reads the reports."""
+    """Width and stem of the vision encoder, and which BERT reads the reports.
+
+    `dilated_export` exports the last stage without its stride and dilated instead: cells half as large.
+    """
 
     width: PositiveInt = 64
     stem: tuple[PositiveInt, PositiveInt, PositiveInt]
     vision_weights: Literal["random"]
+    dilated_export: bool = False
     text_encoder: str
     text_layers_frozen: int = Field(0, ge=0)
     max_tokens: int = Field(512, ge=16, le=512)
 
 
 class Stage(_Strict):
-    """One training stage: AdamW with a short warm-up and a cosine to `final_rate`."""
+    """One training stage: AdamW with a linear warm-up and a cosine to `final_rate`.
+
+    `rate` is that of the heads and projections, and of the encoder unless `encoder_rate` names another.
+    """
 
     epochs: PositiveInt
     batch: int = Field(ge=2)

@@ -53,12 +53,12 @@ def train_vision(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, p
     plan = recipe.stage1_vision
     states = torch.from_numpy(data.states)
     rng = np.random.default_rng(seed + 1)
-    wrapped, optimizer = fabric.setup(_channels_last(model), _adamw([(model, plan.rate)], plan))
+    wrapped, optimizer = fabric.setup(_channels_last(model), _adamw(_stage1_parts(model, plan), plan))
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
         volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
-        return masked_bce(wrapped(volumes), targets, weights)
+        return masked_bce(wrapped(volumes).float(), targets, weights)
 
     fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 1 vision", progress)
     return model
@@ -71,7 +71,7 @@ def train_text(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, pro
     plan = recipe.stage1_text
     states = torch.from_numpy(data.states)
     reports = Reports(recipe, data.reports)
-    wrapped, optimizer = fabric.setup(model, _adamw([(model, plan.rate)], plan))
+    wrapped, optimizer = fabric.setup(model, _adamw(_stage1_parts(model, plan), plan))
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
@@ -111,7 +111,7 @@ def train_alignment(
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
         volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
-        seen = wrapped.encode_volumes(volumes)
+        seen = wrapped.encode_volumes(volumes).float()
         read = reports.pooled(wrapped.encode_texts, batch, fabric)
         bce = sum(masked_bce(model.classifier(latent), targets, weights) for latent in (seen, read))
         return contrastive(seen, read) + bce / 2
@@ -213,6 +213,10 @@ def _channels_last(model: Model) -> Model:
         if isinstance(module, nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
     return model
+
+
+def _stage1_parts(model: Supervised, plan: Stage) -> list[tuple[nn.Module, float]]:
+    return [(model.encoder, plan.encoder_rate or plan.rate), (model.head, plan.rate)]
 
 
 def _adamw(parts: Sequence[tuple[nn.Module, float]], plan: Stage) -> torch.optim.AdamW:

@@ -24,7 +24,7 @@ from greenrfm.commands.demo.page import Material, write_page
 from greenrfm.commands.demo.past_cases import fill_library, first_query
 from greenrfm.commands.demo.results import Results, summary
 from greenrfm.commands.demo.shuffled import STAGE as SHUFFLED
-from greenrfm.commands.demo.shuffled import shuffled_control
+from greenrfm.commands.demo.shuffled import shortened, shuffled_control
 from greenrfm.distill import LexiconLabeler, label_reports, write_evidence
 from greenrfm.errors import UserError
 from greenrfm.evaluation import ScoreTable
@@ -37,6 +37,8 @@ from greenrfm.training.run import train, training_set
 from greenrfm.training.volumes import prepare
 
 SPLITS = ("train", "validation", "test")
+# Past cases that the library holds: enough to find similar ones, few enough to add in half a minute.
+LIBRARY_CASES = 250
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def run_demo(
     progress: Progress,
     say: Callable[[str], None],
     recipe: str = "tiny",
-    matrix: int = 128,
+    matrix: int = 112,
 ) -> None:
     """Generate a cohort, distil, train, read held-out patients, and write `out`/index.html and summary.json.
 
@@ -161,7 +163,8 @@ def run_demo(
             {study.study_id: study.patient_id for study in cohort},
         ),
     )
-    with fill_library(files.library, bundle, parts["train"], labels, clock) as library:
+    past = parts["train"][:LIBRARY_CASES]
+    with fill_library(files.library, bundle, past, labels, clock) as library:
         query = first_query(library, held_out, labels)
     examples = draw_examples(held_out, results.heatmaps, files.cohort, clock)
     clock("draw pictures", len(examples), len(examples))
@@ -176,7 +179,8 @@ def run_demo(
         "patients": {name: len({study.patient_id for study in part}) for name, part in parts.items()},
         "findings_left_out": list(trained.left_out),
         "histogram_strength": histogram.strength,
-        "shuffled_epochs": plan.stage1_vision.epochs,
+        "vision_epochs": plan.stage1_vision.epochs,
+        "shuffled_epochs": shortened(plan).stage1_vision.epochs,
     }
     paths = {
         "page": files.page,
@@ -192,7 +196,7 @@ def run_demo(
         files.page,
         Material(
             results, held_out, {"HU histogram": histogram.probabilities, "shuffled labels": shuffled},
-            query, examples, clock.costs, plan, facts, paths, command, library_size=len(parts["train"]),
+            query, examples, clock.costs, plan, facts, paths, command, library_size=len(past),
         ),
     )  # fmt: skip
     clock("write the page", 1, 1)

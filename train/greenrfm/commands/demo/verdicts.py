@@ -1,4 +1,4 @@
-"""The three promises of the demo, judged by numbers that were fixed before any was measured."""
+"""The three promises of the demo, each judged by a constant."""
 
 from __future__ import annotations
 
