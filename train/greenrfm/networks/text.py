@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as transformers_logging
 
 from greenrfm.errors import UserError
 
@@ -19,6 +20,8 @@ class TextEncoder(nn.Module):
     def __init__(self, folder: Path, pretrained: bool = True) -> None:
         super().__init__()
         self.folder = folder
+        # Its bar would stand between the lines of our own progress.
+        transformers_logging.disable_progress_bar()
         try:
             if pretrained:
                 self.bert = AutoModel.from_pretrained(

@@ -107,7 +107,7 @@ def consolidation(chest: Chest, severity: float, rng: np.random.Generator) -> li
     c, found = chest.canvas, []
     for _ in range(1 + int(rng.random() < 0.3)):
         point, side, lobe = _lung_point(chest, rng)
-        size = 40 + 80 * severity * rng.uniform(0.8, 1.2)
+        size = 50 + 80 * severity * rng.uniform(0.8, 1.2)
         box, cover = _patch(chest, point, size, rng)
         c.paint(box, cover, float(rng.uniform(15, 60)) + 8 * smooth_noise(cover.shape, (6, 6, 5), rng))
         c.mark("consolidation", box, cover)
@@ -140,7 +140,7 @@ def lung_opacity(chest: Chest, severity: float, rng: np.random.Generator) -> lis
 def atelectasis(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw plates of collapsed lung just above the diaphragm."""
     c, sides = chest.canvas, set()
-    count = 1 + int(rng.integers(0, 3))
+    count = 2 + int(rng.integers(0, 3))
     thick = 8 + 14 * severity
     for _ in range(count):
         (px, py, _), side, _ = _lung_point(chest, rng, zone="lower")
@@ -181,13 +181,13 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
 def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
-    count = 1 + int(rng.integers(0, 4)) + int(10 * severity)
+    count = 2 + int(rng.integers(0, 4)) + int(12 * severity)
     kind = rng.choice(3, p=(0.8, 0.12, 0.08))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = (12 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
+        size = (14 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
         axes = tuple(size / 2 * rng.uniform(0.9, 1.1, 3))
         box, cover = c.ellipsoid(point, (axes[0], axes[1], axes[2]))
         c.paint(box, cover * (c.hu[box] < value), value)
@@ -209,7 +209,7 @@ def lymphadenopathy(chest: Chest, severity: float, rng: np.random.Generator) -> 
         "mediastinum": (cx + 12, cy - 24, cz + 14),
     }
     names = list(rng.permutation(list(stations)))[: 2 + int(2.5 * severity)]
-    size = 20 + 30 * severity
+    size = 24 + 30 * severity
     for name in names:
         for _ in range(int(rng.integers(1, 4))):
             at = tuple(p + 7 * float(d) for p, d in zip(stations[name], rng.standard_normal(3), strict=True))

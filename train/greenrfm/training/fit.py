@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ def make_fabric() -> Fabric:
     # A CPU without these instructions emulates bfloat16, slower than float32.
     bf16 = torch.cuda.is_bf16_supported() if gpu else bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     precision = "bf16-mixed" if bf16 else "32-true"
+    # Fabric announces its precision on stderr, between the lines of our progress.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     return Fabric(accelerator="gpu" if gpu else "cpu", devices=1, precision=precision)  # type: ignore[arg-type]
 
 

@@ -49,6 +49,12 @@ class Stage(_Strict):
     clip: PositiveFloat | None = None
 
 
+class Alignment(Stage):
+    """Stage 2; `freeze_text` keeps the text encoder of stage 1 and encodes each report once."""
+
+    freeze_text: bool = False
+
+
 class Labels(_Strict):
     """How states enter the loss: uncertain is masked, not mentioned is absent with this weight."""
 
@@ -56,10 +62,14 @@ class Labels(_Strict):
 
 
 class Augmentation(_Strict):
-    """Random changes of a training crop's intensities, in scaled units."""
+    """Random changes of a training crop: intensities in scaled units, and mirroring left to right.
+
+    Crops are mirrored in stage 1 only: in stage 2 the report may name a side.
+    """
 
     offset: float = Field(0.0, ge=0)
     gain: float = Field(0.0, ge=0)
+    mirror: bool = False
 
 
 class Recipe(_Strict):
@@ -73,7 +83,7 @@ class Recipe(_Strict):
     augmentation: Augmentation = Field(default_factory=lambda: Augmentation.model_validate({}))
     stage1_vision: Stage
     stage1_text: Stage
-    stage2: Stage
+    stage2: Alignment
 
 
 def packaged_recipes() -> tuple[str, ...]:

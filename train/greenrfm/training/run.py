@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -33,7 +34,7 @@ from greenrfm.training.stages import (
     train_vision,
     untrained_dual,
 )
-from greenrfm.training.volumes import Crops, prepare
+from greenrfm.training.volumes import Crops, prepare, volume_key
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 # A finding needs this many studies with it and without it to be learned, and these to be calibrated.
@@ -104,7 +105,7 @@ def train(
         tuple(study.patient_id for study in parts["validation"]),
     )
     provenance = {
-        "recipe": recipe.model_dump(mode="json", exclude={"preprocessing"}),
+        "recipe": _without_paths(recipe),
         "seed": seed,
         "studies": {name: len(studies) for name, studies in parts.items()},
         "findings_left_out": list(left_out),
@@ -159,13 +160,28 @@ def _facts(
 ) -> dict[str, Any]:
     """Return what makes two runs the same."""
     return {
-        "recipe": {**recipe.model_dump(mode="json", exclude={"preprocessing"})},
+        "recipe": recipe.model_dump(mode="json", exclude={"preprocessing"}),
         "preprocessing": recipe.preprocessing.to_dict(),
         "seed": seed,
         "findings": list(keys),
         "studies": {name: [study.study_id for study in studies] for name, studies in parts.items()},
         "labels": {name: values.tolist() for name, values in states.items()},
+        "volumes": {
+            name: [volume_key(study, recipe.preprocessing) for study in studies] for name, studies in parts.items()
+        },
+        # Hashes only: a run folder is shown around, reports are not.
+        "reports": {
+            name: [hashlib.sha256(study.report.encode()).hexdigest() for study in studies]
+            for name, studies in parts.items()
+        },
     }
+
+
+def _without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe for the manifest, the text encoder's folder by its name only."""
+    content: dict[str, Any] = recipe.model_dump(mode="json", exclude={"preprocessing"})
+    content["network"]["text_encoder"] = Path(recipe.network.text_encoder).name
+    return content
 
 
 def _begin(out: Path, facts: dict[str, Any], resume: bool) -> None:

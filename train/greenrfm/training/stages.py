@@ -57,7 +57,7 @@ def train_vision(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, p
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
-        volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
+        volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng, recipe.augmentation.mirror))
         return masked_bce(wrapped(volumes).float(), targets, weights)
 
     fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 1 vision", progress)
@@ -100,6 +100,8 @@ def train_alignment(
     plan = recipe.stage2
     slow = plan.encoder_rate or plan.rate
     heads = nn.ModuleList([model.vision_projection, model.text_projection, model.classifier])
+    if plan.freeze_text:
+        model.text.requires_grad_(False)
     optimizer = _adamw([(model.vision, slow), (model.text, slow), (heads, plan.rate)], plan)
     states = torch.from_numpy(data.states)
     reports = Reports(recipe, data.reports)
@@ -107,17 +109,34 @@ def train_alignment(
     wrapped, optimizer = fabric.setup(_channels_last(model), optimizer)
     wrapped.mark_forward_method("encode_volumes")
     wrapped.mark_forward_method("encode_texts")
+    encoded = _encode_once(model.text, reports, fabric, progress) if plan.freeze_text else None
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
         volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
         seen = wrapped.encode_volumes(volumes).float()
-        read = reports.pooled(wrapped.encode_texts, batch, fabric)
+        read = (
+            reports.pooled(wrapped.encode_texts, batch, fabric)
+            if encoded is None
+            else model.text_projection(encoded[batch])
+        )
         bce = sum(masked_bce(model.classifier(latent), targets, weights) for latent in (seen, read))
         return contrastive(seen, read) + bce / 2
 
     fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 2 align", progress)
     return model
+
+
+def _encode_once(text: TextEncoder, reports: Reports, fabric: Fabric, progress: Progress) -> Tensor:
+    """Return the frozen encoder's [CLS] of every report (N, channels), without dropout."""
+    text.eval()
+    rows = []
+    with torch.no_grad(), fabric.autocast():
+        for start in range(0, len(reports), 16):
+            batch = range(start, min(start + 16, len(reports)))
+            rows.append(reports.pooled(text, batch, fabric))
+            progress("encode reports", batch.stop, len(reports))
+    return torch.cat(rows)
 
 
 class Reports:
@@ -128,6 +147,10 @@ class Reports:
         self._chunks: list[list[Chunk]] = [[] for _ in reports]
         for chunk in split_texts(tokenizer, reports, recipe.network.max_tokens):
             self._chunks[chunk.text].append(chunk)
+
+    def __len__(self) -> int:
+        """Return the number of reports."""
+        return len(self._chunks)
 
     def pooled(self, encode: nn.Module, batch: Sequence[int], fabric: Fabric) -> Tensor:
         """Return `encode` of each report of the batch, averaged over its chunks by tokens."""
@@ -199,8 +222,13 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _volumes(crops: Crops, batch: Sequence[int], augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+def _volumes(
+    crops: Crops, batch: Sequence[int], augmentation: Augmentation, rng: np.random.Generator, mirror: bool = False
+) -> Tensor:
     volumes = torch.from_numpy(crops.random(batch, rng))
+    if mirror:
+        for row in np.flatnonzero(rng.random(len(batch)) < 0.5):
+            volumes[row] = volumes[row].flip(2)  # axis W of (1, H, W, D)
     each = (len(batch), 1, 1, 1, 1)
     gain = 1 + augmentation.gain * rng.standard_normal(each).astype(np.float32)
     offset = augmentation.offset * rng.standard_normal(each).astype(np.float32)

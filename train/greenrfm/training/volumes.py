@@ -33,7 +33,7 @@ def prepare(
     UserError
         Naming the study whose image is missing or cannot be read. No study is ever replaced by another.
     """
-    targets = [folder / f"{_key(study, preprocessing)}.npy" for study in studies]
+    targets = [folder / f"{volume_key(study, preprocessing)}.npy" for study in studies]
     missing = {target: study for study, target in zip(studies, targets, strict=True) if not target.is_file()}
     folder.mkdir(parents=True, exist_ok=True)
     done = len(targets) - len(missing)
@@ -41,8 +41,7 @@ def prepare(
     # "spawn": forking a process that already runs torch's threads can hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
         jobs = {
-            pool.submit(_prepare_one, str(study.images["image"]), preprocessing, str(target)): study
-            for target, study in missing.items()
+            pool.submit(_prepare_one, study, preprocessing, str(target)): study for target, study in missing.items()
         }
         try:
             for job in as_completed(jobs):
@@ -92,13 +91,18 @@ def _one_thread() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _prepare_one(image: str, preprocessing: Preprocessing, target: str) -> None:
-    array = preprocessing.apply(read_volume(Path(image))).array
+def _prepare_one(study: Study, preprocessing: Preprocessing, target: str) -> None:
+    volume = read_volume(study.images["image"], study.extra.get("series_uid") or None)
+    array = preprocessing.apply(volume).array
     with replacing(Path(target)) as temporary, temporary.open("wb") as stream:
         np.save(stream, array.astype(np.float16), allow_pickle=False)
 
 
-def _key(study: Study, preprocessing: Preprocessing) -> str:
+def volume_key(study: Study, preprocessing: Preprocessing) -> str:
+    """Return a name for the study's prepared volume: it changes with the image, the series and the preprocessing.
+
+    Raises UserError if the study has no image or the image does not exist.
+    """
     image = study.images.get("image")
     if image is None:
         raise UserError(f"study {study.study_id} has no image; training needs one in column 'image'")
@@ -106,5 +110,5 @@ def _key(study: Study, preprocessing: Preprocessing) -> str:
         raise UserError(f"study {study.study_id}: image {image} does not exist; mend the cohort")
     files = sorted(image.iterdir()) if image.is_dir() else [image]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = json.dumps([str(image), facts, preprocessing.to_dict()], sort_keys=True)
+    text = json.dumps([str(image), study.extra.get("series_uid", ""), facts, preprocessing.to_dict()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

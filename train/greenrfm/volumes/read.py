@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from dataclasses import replace
@@ -106,7 +107,10 @@ def _refuse_truncated_nifti(path: Path) -> None:
         start = struct.unpack_from(order + "q", header, offset)[0]
     else:
         bits, dimensions, offset = 72, struct.unpack_from(order + "8h", header, 40), 108
-        start = int(struct.unpack_from(order + "f", header, offset)[0])
+        data_offset = struct.unpack_from(order + "f", header, offset)[0]
+        if not math.isfinite(data_offset):
+            raise EOFError(path)
+        start = int(data_offset)
     voxels = int(np.prod([max(extent, 1) for extent in dimensions[1 : dimensions[0] + 1]], dtype=np.int64))
     if held < start + voxels * struct.unpack_from(order + "h", header, bits)[0] // 8:
         raise EOFError(path)

@@ -31,6 +31,7 @@ from greenrfm.evaluation import ScoreTable
 from greenrfm.files import write_text
 from greenrfm.findings import LabelTable, load_finding_set
 from greenrfm.phantoms.cohort import FINDING_SET, write_chest_cohort
+from greenrfm.phantoms.lesions import LESIONS
 from greenrfm.progress import Progress
 from greenrfm.training.recipe import Recipe, load_recipe
 from greenrfm.training.run import train, training_set
@@ -127,7 +128,8 @@ def run_demo(
     trained = train(
         cohort,
         labels,
-        load_finding_set(FINDING_SET),
+        # The other findings of the set never occur in a phantom.
+        load_finding_set(FINDING_SET).subset(tuple(LESIONS)),
         plan,
         files.run,
         seed=seed,

@@ -8,8 +8,8 @@ from typing import Any
 
 MACRO_AUC = 0.90
 RECALL_OVER_CHANCE = 5.0
-# "Far more often": by half at least, and the interval of the difference lies above 0.
-HITS_OVER_CHANCE = 1.5
+# "Far more often": at least twice, and the interval of the difference lies above 0.
+HITS_OVER_CHANCE = 2.0
 
 
 @dataclass(frozen=True)
