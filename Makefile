@@ -21,7 +21,8 @@ lint: .venv/dev
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "greenrfm needs Python 3.11 or newer; name one: make demo PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
+	@# Debian without python3-venv leaves half an environment behind, which the next run would take for a whole one.
+	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "no virtual environment could be made; on Debian: apt install python3-venv"; exit 1; }
 
 .venv/train: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[train]'

@@ -168,10 +168,10 @@ def test_an_untrained_model_keeps_no_promise_and_the_page_says_so(demo: Demo) ->
 @pytest.mark.parametrize(
     ("auc", "recall", "hits", "interval", "met"),
     [
-        (0.90, 0.25, 0.31, [0.05, 0.3], [True, True, True]),
-        (0.89, 0.24, 0.29, [0.05, 0.3], [False, False, False]),
-        (0.95, 0.30, 0.90, [-0.01, 0.9], [True, True, False]),
-        (None, 0.30, 0.90, None, [False, True, False]),
+        (0.90, 0.25, 0.31, [0.05, 0.3], [True, True, True, True]),
+        (0.89, 0.24, 0.29, [0.05, 0.3], [False, False, False, True]),
+        (0.95, 0.30, 0.90, [-0.01, 0.9], [True, True, False, False]),
+        (None, 0.30, 0.90, None, [False, True, False, False]),
     ],
 )
 def test_each_promise_is_judged_by_its_own_number(
@@ -186,14 +186,15 @@ def test_each_promise_is_judged_by_its_own_number(
         "n": 9,
         "intervals": {"above_chance": interval},
     }
-    judged = verdicts({"macro": macro, "n": 9, "patients": 8}, {**found, "candidates": 100}, maps)
+    baseline = {"macro": {"auroc": auc and auc - 0.15, "intervals": {"auroc": None}}}
+    judged = verdicts({"macro": macro, "n": 9, "patients": 8}, {**found, "candidates": 100}, maps, baseline)
     assert [item.met for item in judged] == met
 
 
 def test_without_any_heat_map_the_third_promise_is_not_met() -> None:
     macro = {"auroc": 1.0, "intervals": {"auroc": [1.0, 1.0]}, "findings": 1}
     found = {"recall_at_5": 1.0, "chance_recall_at_5": 0.1, "intervals": {"recall_at_5": None}, "candidates": 50}
-    assert not verdicts({"macro": macro, "n": 9, "patients": 8}, found, None)[2].met
+    assert not verdicts({"macro": macro, "n": 9, "patients": 8}, found, None, {"macro": macro})[2].met
 
 
 def test_the_library_holds_the_training_studies_and_no_held_out_patient(demo: Demo) -> None:

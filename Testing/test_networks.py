@@ -51,11 +51,12 @@ def test_a_dilated_last_stage_keeps_every_second_cell_as_it_was(model):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 64, 64, 64), (3, 1, 100, 52, 36), (2, 1, 33, 34, 35)])
-def test_vision_onnx_agrees_with_torch_at_any_batch_and_size(model, vision_onnx, shape):
+def test_vision_onnx_agrees_with_torch_at_any_batch_and_size(vision, shape):
+    session, module = vision
     volume = torch.randn(shape)
     with torch.no_grad():
-        expected = VisionExport(model)(volume)
-    for got, want in zip(vision_onnx.run(["latent", "features"], {"volume": volume.numpy()}), expected, strict=True):
+        expected = module(volume)
+    for got, want in zip(session.run(["latent", "features"], {"volume": volume.numpy()}), expected, strict=True):
         np.testing.assert_allclose(got, want.numpy(), atol=1e-4)
 
 
@@ -84,11 +85,11 @@ def test_each_cell_of_the_feature_map_looks_at_the_place_that_the_grid_says(stem
     assert centre == pytest.approx(grid.offset[0] + grid.stride[0] * cell, abs=0.15 * grid.stride[0])
 
 
-@pytest.fixture(scope="module")
-def vision_onnx(model, tmp_path_factory) -> ort.InferenceSession:
+@pytest.fixture(scope="module", params=[False, True], ids=["strided", "dilated"])
+def vision(request, model, tmp_path_factory) -> tuple[ort.InferenceSession, VisionExport]:
     path: Path = tmp_path_factory.mktemp("onnx") / "vision.onnx"
-    export_vision(model, path)
-    return ort.InferenceSession(str(path))
+    export_vision(model, path, request.param)
+    return ort.InferenceSession(str(path)), VisionExport(model, request.param)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from dicom_files import write_dicom
 from greenrfm.bundle import Bundle
 from greenrfm.errors import UserError
 from greenrfm.reading import Cancelled, Reader, coarse_volume, resample
@@ -86,6 +87,20 @@ def test_the_same_anatomy_stored_otherwise_gives_the_same_scores(reader: Reader,
         [score.logit for score in first.scores], [score.logit for score in second.scores], atol=1e-3
     )
     np.testing.assert_allclose(first.latent, second.latent, atol=1e-3)
+
+
+def test_the_same_anatomy_as_dicom_nifti_nrrd_or_mha_gives_the_same_scores(reader: Reader, tmp_path: Path) -> None:
+    scan = orient(chest(), "LPS")
+    scan = Volume(np.rint(scan.array).astype(np.int16), scan.affine, "CT")
+    write_dicom(scan, tmp_path / "series", "1.2.840.1")
+    for name in ("scan.nii.gz", "scan.nrrd", "scan.mha"):
+        write_volume(scan, tmp_path / name)
+    read = [reader.read(read_volume(path)) for path in sorted(tmp_path.iterdir())]
+    assert len(read) == 4
+    for other in read[1:]:
+        for one, two in zip(read[0].scores, other.scores, strict=True):
+            assert one.logit == pytest.approx(two.logit, abs=1e-3)
+            assert one.probability == pytest.approx(two.probability, abs=1e-3)
 
 
 @pytest.mark.parametrize("field", ["padded", "crop", "whole"])

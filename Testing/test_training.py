@@ -137,6 +137,15 @@ class TestARun:
         with pytest.raises(UserError, match="another recipe, seed"):
             train(cohort, labels, findings, recipe, run[0], seed=1, resume=True, progress=silent)
 
+    def test_puts_no_study_into_the_bundle(self, run):
+        _, result = run
+        travelling = result.bundle.reference()["input"]
+        for prepared in (run[0] / "prepared").glob("*.npy"):
+            assert abs(np.corrcoef(np.load(prepared).ravel(), travelling.ravel())[0, 1]) < 0.05
+        manifest = (result.bundle.folder / "manifest.json").read_text(encoding="utf-8")
+        assert str(Path.home()) not in manifest
+        assert '"p0"' not in manifest
+
     def test_repeats_no_finished_stage(self, parts, run):
         _, cohort, labels, findings = parts
         recipe = small_recipe("performant", width=8, text_layers_frozen=6)

@@ -26,8 +26,8 @@ class Results:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Return the three promises, judged."""
-        return verdicts(self.model, self.recall, self.heatmaps.overall)
+        """Return the four promises, judged."""
+        return verdicts(self.model, self.recall, self.heatmaps.overall, self.histogram)
 
 
 def summary(results: Results, facts: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:

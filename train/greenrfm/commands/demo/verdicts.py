@@ -1,4 +1,4 @@
-"""The three promises of the demo, each judged by a constant."""
+"""The four promises of the demo, each judged by a constant."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ MACRO_AUC = 0.90
 RECALL_OVER_CHANCE = 5.0
 # "Far more often": at least twice, and the interval of the difference lies above 0.
 HITS_OVER_CHANCE = 2.0
+HISTOGRAM_AUC = 0.75
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,14 @@ class Verdict:
         return "met" if self.met else "NOT met"
 
 
-def verdicts(model: Mapping[str, Any], recall: Mapping[str, Any], heatmaps: Mapping[str, Any] | None) -> list[Verdict]:
-    """Judge the results of `evaluate_classification`, `recall_at_k` (with k = 5) and `hit_rate`."""
-    return [_ranking(model), _retrieval(recall), _localisation(heatmaps)]
+def verdicts(
+    model: Mapping[str, Any],
+    recall: Mapping[str, Any],
+    heatmaps: Mapping[str, Any] | None,
+    histogram: Mapping[str, Any],
+) -> list[Verdict]:
+    """Judge the results of `evaluate_classification`, `recall_at_k` (with k = 5), `hit_rate`, and of the baseline."""
+    return [_ranking(model), _retrieval(recall), _localisation(heatmaps), _hardness(histogram)]
 
 
 def between(interval: list[float] | None, digits: int = 2) -> str:
@@ -49,6 +55,18 @@ def _ranking(model: Mapping[str, Any]) -> Verdict:
         f"{model['n']} studies of {model['patients']} patients"
     )
     return Verdict(claim, measured, macro["auroc"] >= MACRO_AUC)
+
+
+def _hardness(histogram: Mapping[str, Any]) -> Verdict:
+    area = histogram["macro"]["auroc"]
+    claim = (
+        f"The cohort is hard: the HU histogram and the volume's size reach a macro-AUC of at most {HISTOGRAM_AUC:.2f}."
+    )
+    if area is None:
+        return Verdict(claim, "it could not be computed: no finding is both present and absent there", False)
+    return Verdict(
+        claim, f"{area:.3f} (95 % {between(histogram['macro']['intervals']['auroc'])})", area <= HISTOGRAM_AUC
+    )
 
 
 def _retrieval(recall: Mapping[str, Any]) -> Verdict:
