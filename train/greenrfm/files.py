@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from greenrfm.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place, on error it is removed."""
+    """Yield a temporary path beside `path`; on success it takes `path`'s place, on error it is removed.
+
+    Raises UserError if `path` is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last because writers such as SimpleITK choose the format by it.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")

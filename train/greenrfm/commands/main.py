@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -96,4 +97,7 @@ def main() -> None:
         # A Windows pipe may know fewer characters than a report holds: that must not end the command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # What matters of a damaged file is said in our own sentence, once; -W on the interpreter shows the rest.
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     sys.exit(run(sys.argv[1:]))
