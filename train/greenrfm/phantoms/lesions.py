@@ -105,9 +105,9 @@ def _patch(chest: Chest, point: Point, size: float, rng: np.random.Generator) ->
 def consolidation(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Fill part of a lobe with fluid density and leave air bronchograms open."""
     c, found = chest.canvas, []
-    for _ in range(1 + int(rng.random() < 0.3)):
+    for _ in range(1 + int(rng.random() < 0.5)):
         point, side, lobe = _lung_point(chest, rng)
-        size = 50 + 80 * severity * rng.uniform(0.8, 1.2)
+        size = 60 + 80 * severity * rng.uniform(0.8, 1.2)
         box, cover = _patch(chest, point, size, rng)
         c.paint(box, cover, float(rng.uniform(15, 60)) + 8 * smooth_noise(cover.shape, (6, 6, 5), rng))
         c.mark("consolidation", box, cover)
@@ -181,13 +181,13 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
 def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
-    count = 2 + int(rng.integers(0, 4)) + int(12 * severity)
+    count = 3 + int(rng.integers(0, 5)) + int(14 * severity)
     kind = rng.choice(3, p=(0.8, 0.12, 0.08))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = (14 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
+        size = (15 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
         axes = tuple(size / 2 * rng.uniform(0.9, 1.1, 3))
         box, cover = c.ellipsoid(point, (axes[0], axes[1], axes[2]))
         c.paint(box, cover * (c.hu[box] < value), value)
@@ -305,23 +305,23 @@ def medical_material(chest: Chest, severity: float, rng: np.random.Generator) ->
         box, cover = c.ellipsoid(at, (26, 10, 24))
         c.paint(box, cover, metal)
         c.mark("medical_material", box, cover)
-        draw([at, (-22, hy + 14, top + 30), (-26, hy + 16, hz + 20), (hx - 12, hy - 8, hz - 12)], 3.2, metal)
+        draw([at, (-22, hy + 14, top + 30), (-26, hy + 16, hz + 20), (hx - 12, hy - 8, hz - 12)], 3.8, metal)
     elif kind == "central venous catheter":
         draw(
             [(-38, -6, top + 90), (-24, hy + 16, top + 40), (-26, hy + 18, hz + 22)],
-            3.6,
+            4.2,
             float(rng.uniform(1400, 2600)),
         )
     elif kind == "sternal wires":
         for z in np.linspace(-48, 58, int(rng.integers(3, 7))):
             y = -0.9 * p.half_depth - 6
-            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 3.0, metal)
+            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 3.6, metal)
     else:
         start, end = np.array(chest.aorta[4]), np.array(chest.aorta[5])
         for t in np.linspace(0.0, 0.9, 7):
             x, y, z = start + t * (end - start)
             ring = [(x + 12 * np.cos(a), y + 12 * np.sin(a), z) for a in np.linspace(0, 2 * np.pi, 9)]
-            draw([(float(a), float(b), float(d)) for a, b, d in ring], 2.4, metal)
+            draw([(float(a), float(b), float(d)) for a, b, d in ring], 3.2, metal)
     return [Instance("medical_material", SIDES[side] if kind == "pacemaker" else "", kind, 0, max(severity, 0.8), 1)]
 
 

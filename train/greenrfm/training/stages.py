@@ -134,7 +134,7 @@ def _encode_once(text: TextEncoder, reports: Reports, fabric: Fabric, progress: 
     with torch.no_grad(), fabric.autocast():
         for start in range(0, len(reports), 16):
             batch = range(start, min(start + 16, len(reports)))
-            rows.append(reports.pooled(text, batch, fabric))
+            rows.append(reports.pooled(text, batch, fabric).float())
             progress("encode reports", batch.stop, len(reports))
     return torch.cat(rows)
 

@@ -39,7 +39,7 @@ from greenrfm.training.volumes import prepare
 
 SPLITS = ("train", "validation", "test")
 # Past cases that the library holds: enough to find similar ones, few enough to add in half a minute.
-LIBRARY_CASES = 250
+LIBRARY_CASES = 200
 
 
 @dataclass(frozen=True)
