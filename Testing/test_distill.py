@@ -194,6 +194,21 @@ def test_a_silent_section_lasts_until_the_next_heading() -> None:
     assert counts == [False, False, True, False, True]
 
 
+def test_a_history_on_one_line_with_the_findings_ends_with_its_sentence() -> None:
+    report = "Clinical history: cough. Pleural effusion on the right. Summary: Effusion."
+    assert [each.counts for each in split(report, frozenset({"clinical history"}))] == [False, True, True]
+
+
+def test_a_history_ends_with_its_line() -> None:
+    report = "History: cough. Known nodule.\nPleural effusion.\nSummary: Effusion."
+    assert [each.counts for each in split(report, frozenset({"history"}))] == [False, False, True, True]
+
+
+def test_a_colon_before_no_denies_what_follows() -> None:
+    labels = LexiconLabeler(load_finding_set("chest-ct-18")).label("Lungs: No nodule is identified.")
+    assert labels["lung_nodule"].state is State.ABSENT
+
+
 def test_phrases() -> None:
     text = normalise("Ground-glass opacities, septa thickened; aorta and its branches calcified", lambda word: word)
     for phrase in ("ground glass opacity", "septum", "(lung|septum) thicken*", "aorta .. calcif*", "patchy? opacity"):

@@ -20,6 +20,8 @@ ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:approx|dr|prof|vs|e\.g|i\.e|incl|resp|ser|fig|max|min|st|ca|no)$", re.IGNORECASE
 )
 HEADING = re.compile(r"[\s\W\d]*([A-Za-z][A-Za-z /&-]{1,40}?)\s*:")
+# Headings after the findings: text between a history and one of these holds the findings.
+CLOSING = frozenset({"impression", "conclusion", "conclusions", "summary", "opinion", "recommendation"})
 TOKEN = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*|[,;:()?/]")
 
 
@@ -37,25 +39,35 @@ def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
 
     A heading ("Findings:", "Lungs:", at the start of a sentence, at most four words) opens a section
     that lasts until the next one; sentences under one of `silent_headings` (history, indication,
-    technique) do not count. A silent heading followed by text ends with its line, and with its
-    sentence where the whole rest of the report is one line: it must not swallow the findings.
+    technique) do not count. A silent heading followed by text ends with its line. Where the rest of
+    the report is one line without a heading that could open the findings, it ends with its sentence:
+    it must not swallow them.
     """
+    spans = list(_spans(report))
+    headings = [_heading(report, *span) for span in spans]
     silent_until = 0
-    for start, end in _spans(report):
-        heading = HEADING.match(report, start, end)
-        if heading and len(heading[1].split()) <= 4:
-            silent = " ".join(heading[1].lower().split()) in silent_headings
-            silent_until = _silent_end(report, heading.end(), end) if silent else 0
+    for number, ((start, end), heading) in enumerate(zip(spans, headings, strict=True)):
+        if heading:
+            silent = heading[0] in silent_headings
+            following = next((name for name, _ in filter(None, headings[number + 1 :])), "")
+            silent_until = _silent_end(report, heading[1], end, following) if silent else 0
         yield Sentence(start, end, start >= silent_until)
 
 
-def _silent_end(report: str, after_heading: int, sentence_end: int) -> int:
+def _heading(report: str, start: int, end: int) -> tuple[str, int] | None:
+    """Return the heading in lower case and where it ends, if the sentence begins with one."""
+    match = HEADING.match(report, start, end)
+    if not match or len(match[1].split()) > 4:
+        return None
+    return " ".join(match[1].lower().split()), match.end()
+
+
+def _silent_end(report: str, after_heading: int, sentence_end: int, following: str) -> int:
     line_end = report.find("\n", after_heading)
-    if line_end < 0:
-        return sentence_end
-    if not report[after_heading:line_end].strip():
-        return len(report)
-    return max(line_end, sentence_end)
+    if line_end >= 0 and report[after_heading:line_end].strip():
+        return max(line_end, sentence_end)
+    opens_findings = following and following not in CLOSING
+    return len(report) if line_end >= 0 or opens_findings else sentence_end
 
 
 def normalise(text: str, correct: Callable[[str], str]) -> str:
