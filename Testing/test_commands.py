@@ -301,7 +301,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one child is a POSIX matter")
 def test_an_interruption_is_one_sentence_and_exit_130(tmp_path: Path) -> None:
-    settings = ["--studies", "600", "--out", "out", "--matrix", "32", "--workers", "1"]
+    settings = ["--studies", "200", "--out", "out", "--matrix", "32", "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "greenrfm", "phantoms", "chest", *settings],
         cwd=tmp_path,

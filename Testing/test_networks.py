@@ -25,6 +25,16 @@ def model() -> DualEncoder:
     return dual.eval()
 
 
+@pytest.mark.parametrize("frozen", [1, 4, 6])
+def test_going_on_from_the_frozen_layers_gives_the_same_latent(frozen):
+    encoder = TextEncoder(text_encoder_folder("minilm")).eval()
+    encoder.freeze(frozen)
+    ids, mask = torch.randint(1000, 20000, (3, 20)), torch.ones(3, 20, dtype=torch.long)
+    mask[1, 7:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(encoder.lower(ids, mask), mask), encoder(ids, mask), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("stem", "parameters"), [(2, 33_138_560), (4, 33_142_144)])
 def test_the_full_width_encoder_has_the_published_number_of_parameters(stem, parameters):
     assert sum(p.numel() for p in VisionEncoder(64, stem).parameters()) == parameters
@@ -88,8 +98,9 @@ def test_each_cell_of_the_feature_map_looks_at_the_place_that_the_grid_says(stem
 @pytest.fixture(scope="module", params=[False, True], ids=["strided", "dilated"])
 def vision(request, model, tmp_path_factory) -> tuple[ort.InferenceSession, VisionExport]:
     path: Path = tmp_path_factory.mktemp("onnx") / "vision.onnx"
-    export_vision(model, path, request.param)
-    return ort.InferenceSession(str(path)), VisionExport(model, request.param)
+    network = VisionExport(model, request.param)
+    export_vision(network, path)
+    return ort.InferenceSession(str(path)), network
 
 
 @pytest.fixture(scope="module")

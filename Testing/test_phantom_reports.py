@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenrfm.findings import State, load_finding_set
-from greenrfm.phantoms.reports import Instance, Report, StudyFacts, wording, write_report
+from greenrfm.phantoms.phrases import Instance, StudyFacts, wording
+from greenrfm.phantoms.reports import Report, write_report
 
 KEYS = tuple(wording()[0])
 LOBES = ("upper lobe", "lower lobe", "middle lobe", "lingula", "apex", "base", "perihilar", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import re
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -346,6 +347,57 @@ def test_damaged_files_are_one_sentence(tmp_path: Path, suffix: str, damage: str
     with pytest.raises(UserError, match=r"x\.\w+.* is damaged or cut off") as caught:
         read_volume(path)
     assert "\n" not in str(caught.value)
+
+
+SIZED = "NDims = 3\nDimSize = 4 4 1\nElementType = MET_SHORT\nElementDataFile = "
+HEADERS = {
+    "text": ("hello\n" * 5, "damaged"),
+    "no size": ("ObjectType = Image\nNDims = 3\nElementType = MET_SHORT\nElementDataFile = LOCAL\n", "damaged"),
+    "no data": (SIZED + "x.raw\n", "x.raw, which is not"),
+    "outside": (SIZED + "../x.raw\n", "outside its own"),
+    "list": (SIZED + "LIST\n/x.raw\n", "outside its own"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_bad_detached_header_is_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    header, message = HEADERS[name]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x.raw").write_bytes(bytes(128))
+    path = tmp_path / "folder" / "x.mhd"
+    path.write_text(header)
+    with pytest.raises(UserError, match=message):
+        read_volume(path)
+    assert not capfd.readouterr().err  # ITK would print lines of its own
+
+
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+def test_a_detached_header_reads_its_neighbour_and_nothing_else(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / f"x{suffix}"
+    sitk.WriteImage(sitk.Image([8, 8, 8], sitk.sitkInt16), path)
+    assert read_volume(path).shape == (8, 8, 8)
+    raw = next(file for file in path.parent.iterdir() if file != path)
+    raw.rename(tmp_path / raw.name)
+    with pytest.raises(UserError, match="is not beside it"):
+        read_volume(path)
+    path.write_bytes(path.read_bytes().replace(raw.name.encode(), b"../" + raw.name.encode()))
+    with pytest.raises(UserError, match="outside its own folder"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("dimensions", [(3, -12, 12, 8), (9, 12, 12, 8), (3, 0, 12, 8), (-1, 12, 12, 8)])
+def test_nifti_dimensions_that_cannot_be_are_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], dimensions: tuple[int, ...]
+) -> None:
+    path = tmp_path / "x.nii"
+    write_volume(random_volume(8, (12, 12, 8)), path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<4h", content, 40, *dimensions)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        read_volume(path)
+    assert not capfd.readouterr().err
 
 
 def test_a_flipped_bit_in_a_gz_is_found(tmp_path: Path) -> None:

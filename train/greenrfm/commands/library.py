@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from greenrfm.bundle import Bundle
     from greenrfm.cohort import Study
-    from greenrfm.findings import State
+    from greenrfm.commands.cases import States
     from greenrfm.library import CaseLibrary, Hit
-    from greenrfm.volumes import Volume
 
 app = typer.Typer(no_args_is_help=True, help="The case library: past studies with their reports.")
 
@@ -46,6 +45,7 @@ def add(
     are still added and the exit code is 1.
     """
     from greenrfm.cohort import read_cohort
+    from greenrfm.commands.cases import case_of
     from greenrfm.commands.scan import open_reader, read_each, scans_of
 
     studies = {study.study_id: study for study in read_cohort(cohort)}
@@ -57,7 +57,8 @@ def add(
             study = studies[scan.study_id]
             try:
                 # One by one: encoding takes seconds, and what is done should survive an interruption.
-                cases.add(_case(study, volume, states.get(scan.study_id, {}), reader.bundle), reading.latent)
+                case = case_of(study, volume, states.get(scan.study_id, {}), reader.bundle.preprocessing)
+                cases.add(case, reading.latent)
                 added += 1
             except UserError as error:
                 misses.note(error)
@@ -140,37 +141,17 @@ def _open_or_create(folder: Path, bundle: Bundle) -> CaseLibrary:
     return CaseLibrary.create(folder, bundle_hash=bundle.hash, dimension=LATENT_SIZE, keys=bundle.findings.keys)
 
 
-def _states(path: Path | None, studies: dict[str, Study], keys: tuple[str, ...]) -> dict[str, dict[str, State]]:
-    """Return each study's states of the findings that the bundle knows; those not mentioned are left out."""
-    from greenrfm.findings import LabelTable, State
+def _states(path: Path | None, studies: dict[str, Study], keys: tuple[str, ...]) -> dict[str, States]:
+    """Return each study's reported states of the findings that the bundle knows."""
+    from greenrfm.commands.cases import reported_states
+    from greenrfm.findings import LabelTable
 
     if path is None:
         return {}
     labels = LabelTable.read(path)
-    known = [key for key in keys if key in labels.keys]
-    if not known:
+    if not set(keys) & set(labels.keys):
         raise UserError(f"labels {path} has none of the bundle's findings {', '.join(keys)}; name the right file")
-    rows = labels.select(known).rows(studies)
-    return {
-        study: {key: State(int(value)) for key, value in zip(known, row, strict=True) if value != State.NOT_MENTIONED}
-        for study, row in zip(studies, rows, strict=True)
-    }
-
-
-def _case(study: Study, volume: Volume, states: dict[str, State], bundle: Bundle) -> Any:
-    from greenrfm.commands.thumbnail import thumbnail
-    from greenrfm.library import Case
-
-    return Case(
-        study_id=study.study_id,
-        patient_id=study.patient_id,
-        states=states,
-        report=study.report,
-        thumbnail=thumbnail(volume, bundle.preprocessing),
-        modality=volume.modality,
-        study_date=study.extra.get("study_date", ""),
-        series_uid=volume.series_uid or study.extra.get("series_uid", ""),
-    )
+    return reported_states(labels, studies, keys)
 
 
 def _image_latent(bundle: Bundle, image: Path, series: str, threads: int | None) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ MINILM = "minilm"
 class TextEncoder(nn.Module):
     """A BERT from a local folder; `forward` returns the last layer's [CLS] (N, channels)."""
 
+    frozen_layers = 0
+
     def __init__(self, folder: Path, pretrained: bool = True) -> None:
         super().__init__()
         self.folder = folder
@@ -41,14 +43,26 @@ class TextEncoder(nn.Module):
         """Keep the embeddings and the first `layers` transformer layers as they are."""
         if layers <= 0:
             return
+        self.frozen_layers = layers
         for module in (self.bert.embeddings, *self.bert.encoder.layer[:layers]):
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the [CLS] latent (N, channels) of token ids and mask (N, T)."""
-        states: Tensor = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, inputs: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the [CLS] latent (N, channels) of token ids (N, T), or of `lower`'s states (N, T, channels)."""
+        if inputs.is_floating_point():
+            for layer in self.bert.encoder.layer[self.frozen_layers :]:
+                inputs = layer(inputs, attention_mask[:, None, None, :].bool())
+            return inputs[:, 0]
+        states: Tensor = self.bert(input_ids=inputs, attention_mask=attention_mask).last_hidden_state
         return states[:, 0]
+
+    def lower(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the states (N, T, channels) of token ids and mask (N, T) after the frozen layers."""
+        states: Tensor = self.bert.embeddings(input_ids)
+        for layer in self.bert.encoder.layer[: self.frozen_layers]:
+            states = layer(states, attention_mask[:, None, None, :].bool())
+        return states
 
 
 def text_encoder_folder(name: str) -> Path:

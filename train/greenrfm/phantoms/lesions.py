@@ -13,7 +13,7 @@ import numpy as np
 
 from greenrfm.phantoms.anatomy import Chest
 from greenrfm.phantoms.canvas import WHOLE, Array, Box, Point, smooth_noise
-from greenrfm.phantoms.reports import Instance
+from greenrfm.phantoms.phrases import Instance
 
 Lesion = Callable[[Chest, float, np.random.Generator], list[Instance]]
 SIDES = {-1: "right", 1: "left"}
@@ -123,11 +123,11 @@ def lung_opacity(chest: Chest, severity: float, rng: np.random.Generator) -> lis
     """Draw patches of ground glass: denser than lung, thinner than fluid, vessels still visible."""
     c = chest.canvas
     count = 1 + int(rng.integers(0, 3)) + int(5 * severity)
-    value = -570 + 260 * severity * rng.uniform(0.7, 1.2)
+    value = -520 + 240 * severity * rng.uniform(0.7, 1.2)
     sides, lobes, size = set(), [], 0.0
     for _ in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = 34 + 50 * severity * rng.uniform(0.6, 1.3)
+        size = 40 + 50 * severity * rng.uniform(0.6, 1.3)
         box, cover = _patch(chest, point, size, rng)
         c.paint(box, cover * (c.hu[box] < value) * 0.9, value)
         c.mark("lung_opacity", box, cover)
@@ -171,7 +171,7 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
     noise = smooth_noise(c.hu.shape, knots, rng)
     level = np.clip((c.z - chest.base) / (chest.apex - chest.base), 0, 1)
     upper = rng.random() < 0.8
-    threshold = 1.0 - 1.5 * severity + (0.9 * (0.75 - level) if upper else 0.0)
+    threshold = 0.7 - 1.4 * severity + (0.9 * (0.75 - level) if upper else 0.0)
     cover = np.clip((noise - threshold) / 0.35 + 0.5, 0, 1).astype(np.float32) * chest.lung * (c.hu < -650)
     c.paint(box, cover, float(rng.uniform(-990, -965)))
     c.mark("emphysema", box, cover)
@@ -182,12 +182,12 @@ def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
     count = 3 + int(rng.integers(0, 5)) + int(14 * severity)
-    kind = rng.choice(3, p=(0.8, 0.12, 0.08))
+    kind = rng.choice(3, p=(0.83, 0.12, 0.05))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = (15 + 26 * severity) * (1 if index == 0 else rng.uniform(0.5, 0.95))
+        size = (18 + 24 * severity) * (1 if index == 0 else rng.uniform(0.6, 1.0))
         axes = tuple(size / 2 * rng.uniform(0.9, 1.1, 3))
         box, cover = c.ellipsoid(point, (axes[0], axes[1], axes[2]))
         c.paint(box, cover * (c.hu[box] < value), value)
@@ -208,8 +208,8 @@ def lymphadenopathy(chest: Chest, severity: float, rng: np.random.Generator) -> 
         "hilar": (cx + float(rng.choice((-1, 1))) * 46, cy + 2, cz - 18),
         "mediastinum": (cx + 12, cy - 24, cz + 14),
     }
-    names = list(rng.permutation(list(stations)))[: 2 + int(2.5 * severity)]
-    size = 24 + 30 * severity
+    names = list(rng.permutation(list(stations)))[: 3 + int(1.7 * severity)]
+    size = 26 + 30 * severity
     for name in names:
         for _ in range(int(rng.integers(1, 4))):
             at = tuple(p + 7 * float(d) for p, d in zip(stations[name], rng.standard_normal(3), strict=True))
@@ -309,7 +309,7 @@ def medical_material(chest: Chest, severity: float, rng: np.random.Generator) ->
     elif kind == "central venous catheter":
         draw(
             [(-38, -6, top + 90), (-24, hy + 16, top + 40), (-26, hy + 18, hz + 22)],
-            4.2,
+            5.0,
             float(rng.uniform(1400, 2600)),
         )
     elif kind == "sternal wires":
@@ -321,7 +321,7 @@ def medical_material(chest: Chest, severity: float, rng: np.random.Generator) ->
         for t in np.linspace(0.0, 0.9, 7):
             x, y, z = start + t * (end - start)
             ring = [(x + 12 * np.cos(a), y + 12 * np.sin(a), z) for a in np.linspace(0, 2 * np.pi, 9)]
-            draw([(float(a), float(b), float(d)) for a, b, d in ring], 3.2, metal)
+            draw([(float(a), float(b), float(d)) for a, b, d in ring], 4.0, metal)
     return [Instance("medical_material", SIDES[side] if kind == "pacemaker" else "", kind, 0, max(severity, 0.8), 1)]
 
 
@@ -346,7 +346,7 @@ LESIONS: dict[str, Lesion] = {
 def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
     """Draw what looks like a finding but is none: skin electrodes, granular fat, small nodes, thick pleura."""
     c, p = chest.canvas, chest.patient
-    if rng.random() < 0.6:  # leads and clips outside the body: metal that is no implant
+    if rng.random() < 0.4:  # leads and clips outside the body: metal that is no implant
         for _ in range(int(rng.integers(3, 16))):
             angle = rng.uniform(0, 2 * np.pi)
             at = (

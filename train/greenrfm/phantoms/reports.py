@@ -1,9 +1,7 @@
 """Radiology reports for generated chest CT studies, with what each of them says.
 
-A report is put together from pieces (`data/chest_*.yaml`) that carry their meaning, so `Report.said` is known
-and never parsed back from the text. The templates' grammar: `{slot}` is filled from the study, `<a|b>` is a
-choice, `[x]` may be left out, `a/an` becomes the article. A choice or template whose slot the study cannot
-fill (no size, no side) is not taken.
+A report is put together from pieces (`phrases.py`) that carry their meaning, so `Report.said` is known and never
+parsed back from the text.
 
 What counts as said (METHOD.md, "Distillation"): a statement in findings or impression. A mention in the
 indication alone is NOT_MENTIONED. "The lungs are clear" rules out consolidation and lung opacity, and is
@@ -13,59 +11,16 @@ written only where no lung finding is present. A free side ("no effusion on the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
-from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
-from greenrfm.findings import State, load_finding_set
+from greenrfm.findings import State
+from greenrfm.phantoms.phrases import Instance, Phrases, StudyFacts, wording
 
-FINDING_FILES = ("chest_lungs.yaml", "chest_airways.yaml", "chest_heart.yaml", "chest_mediastinum.yaml")
-FRAME_FILES = ("chest_places.yaml", "chest_frame.yaml")
 STYLES = ("paragraph", "positives first", "headings", "headings", "organs", "semicolons")
-CHOICE = re.compile(r"<([^<>\[\]]*)>|\[([^<>\[\]]*)\]")
-SLOT = re.compile(r"\{(\w+)\}")
-# Words long enough that a slip of the keyboard leaves them readable; headings and abbreviations stay whole.
-WORD = re.compile(r"\b[a-z]{5,}\b")
 LOCATED = re.compile(r"\{(in_place|attr|side|flank|spread)\}")
-LETTERS = {"right": "R", "left": "L"}
-OPPOSITE = {"right": "left", "left": "right"}
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One finding at one place: a chest-ct-18 key, a side ("right", "left", "bilateral", ""), a place, its extent.
-
-    `place` is a lobe, station, vessel or device ("upper lobe", "subcarinal", "LAD", "pacemaker", "").
-    `size_mm` is the longest diameter (of fluid: the depth), 0 = not applicable; `severity` runs from 0
-    (subtle) to 1 (marked). With `count` > 1 place and size are the largest one's; several on both sides
-    are "bilateral", and their place is not written.
-    """
-
-    finding: str
-    side: str = ""
-    place: str = ""
-    size_mm: float = 0.0
-    severity: float = 0.5
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class StudyFacts:
-    """What is true of a study; `history` names findings that the indication mentions, present or not."""
-
-    instances: tuple[Instance, ...]
-    age: int
-    sex: str
-    contrast: bool
-    arms_up: bool = True
-    history: tuple[str, ...] = ()
-    slice_mm: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -75,25 +30,6 @@ class Report:
     text: str
     said: dict[str, State]
     omitted: tuple[str, ...]
-
-
-@cache
-def wording() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return how the findings are worded, by key, and the frame around them; both are shared, do not change them."""
-    folder = resources.files("greenrfm.phantoms") / "data"
-
-    def merged(names: Iterable[str], macros: Mapping[str, str]) -> dict[str, Any]:
-        content: dict[str, Any] = {}
-        for name in names:
-            text = (folder / name).read_text(encoding="utf-8")
-            for macro, choices in macros.items():
-                text = text.replace("{" + macro + "}", choices)
-            content |= yaml.safe_load(text)
-        return content
-
-    macros = merged(["chest_places.yaml"], {})["macros"]
-    findings = merged(FINDING_FILES, macros)
-    return {key: findings[key] for key in load_finding_set("chest-ct-18").keys}, merged(FRAME_FILES, macros)
 
 
 def write_report(facts: StudyFacts, rng: np.random.Generator) -> Report:
@@ -110,122 +46,7 @@ def write_report(facts: StudyFacts, rng: np.random.Generator) -> Report:
     return _Writer(facts, rng).report()
 
 
-class _Phrases:
-    """Random choices and the filling of templates, for one study."""
-
-    def __init__(self, facts: StudyFacts, rng: np.random.Generator) -> None:
-        self.facts, self.rng = facts, rng
-        self.findings, self.frame = wording()
-        # What templates may use whatever they describe.
-        self.always = {
-            "date": f"{rng.integers(1, 29):02d}.{rng.integers(1, 13):02d}.{rng.integers(2012, 2024)}",
-            "slice": f"{facts.slice_mm:g}",
-            "trunk": str(rng.integers(22, 29)),
-            "aorta": str(rng.integers(29, 39)),
-            "rib": self.choose(("third", "fourth", "6th", "seventh", "8th")),
-            "vertebra": str(rng.integers(4, 13)),
-        }
-
-    def chance(self, probability: float) -> bool:
-        return bool(self.rng.random() < probability)
-
-    def choose(self, items: Sequence[Item]) -> Item:
-        return items[int(self.rng.integers(len(items)))]
-
-    def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        return [items[int(index)] for index in self.rng.permutation(len(items))]
-
-    def pick(self, templates: Sequence[str], slots: Mapping[str, str] | None = None) -> str:
-        """Fill one of the templates that the slots fit."""
-        filled = (self.fill(template, slots or {}) for template in self.shuffled(templates))
-        return next((text for text in filled if text is not None), "")
-
-    def fill(self, template: str, slots: Mapping[str, str]) -> str | None:
-        """Fill a template, or return None if a slot it cannot do without is missing."""
-        known = {**self.always, **slots}
-
-        def fillable(text: str) -> bool:
-            return all(name in known for name in SLOT.findall(text))
-
-        def resolve(match: re.Match[str]) -> str:
-            if match[1] is None:
-                # Radiologists seldom leave out where and how large; asides they do.
-                likely = 0.7 if SLOT.search(match[2]) else 0.4
-                return str(match[2]) if fillable(match[2]) and self.chance(likely) else ""
-            options: list[str] = match[1].split("|")
-            return self.choose([option for option in options if fillable(option)] or options)
-
-        changed = 1
-        while changed:
-            template, changed = CHOICE.subn(resolve, template)
-        return _tidy(SLOT.sub(lambda match: known[match[1]], template)) if fillable(template) else None
-
-    def slots(self, instance: Instance) -> dict[str, str]:
-        """Return what templates may say of this instance; what does not apply is missing."""
-        entry = self.findings[instance.finding]
-        grade = min(int(instance.severity * 4), 3)
-        slots = {
-            "noun": self.choose(entry["nouns"]),
-            "degree": self.choose(entry["degree"][grade]),
-            "adverb": self.choose(self.frame["adverb"][grade]),
-        }
-        if instance.place:
-            slots["place"] = instance.place
-        if instance.side:
-            slots["side"] = instance.side
-        if instance.side in OPPOSITE:
-            slots |= {"flank": instance.side, "letter": LETTERS[instance.side], "opposite": OPPOSITE[instance.side]}
-        # Several on both sides are in no one place; what is said of the largest is then its size only.
-        spread = instance.count > 1 and instance.side == "bilateral" and "many" in entry
-        place = "" if spread else instance.place
-        name = place or ("lung" if entry["region"] == "lungs" else "")
-        phrases = self.frame["places"].get(name, self.frame["places"]["other"])
-        phrase = phrases.get({"": "any", "bilateral": "both"}.get(instance.side, "side"))
-        if phrase and "kinds" not in entry:
-            slots |= {"attr": self.pick([phrase["attr"]], slots), "in_place": self.pick([phrase["in"]], slots)}
-            if place:
-                slots["in_lobe"] = slots["in_place"]
-        if instance.size_mm > 0:
-            slots |= {"size": self.length(instance.size_mm, axes=True), "depth": self.length(instance.size_mm)}
-        if instance.count > 1:
-            slots["count"] = str(self.choose(self.frame["counts"][min(instance.count, 6)]))
-        if spread:
-            slots["spread"] = slots["in_place"]
-        return slots
-
-    def length(self, millimetres: float, *, axes: bool = False) -> str:
-        """Write a length in mm or cm, or two axes of which it is the longer."""
-        lengths = [max(round(millimetres), 1)]
-        if axes and self.chance(0.35):
-            lengths.append(max(round(millimetres * self.rng.uniform(0.65, 0.95)), 1))
-        between = self.choose((" x ", "x", " × "))
-        if self.chance(0.7 if lengths[0] > 25 else 0.2):
-            return between.join(f"{value / 10:.1f}" for value in lengths) + " cm"
-        return between.join(str(value) for value in lengths) + self.choose((" mm", " mm", " mm", "mm"))
-
-    def spell(self, text: str) -> str:
-        """Turn American spelling into British in every other report."""
-        if not self.chance(0.5):
-            return text
-        for american, british in self.frame["british"].items():
-            text = re.sub(rf"\b{american}\b", british, text)
-            text = re.sub(rf"\b{american.capitalize()}\b", british.capitalize(), text)
-        return text
-
-    def slip(self, text: str) -> str:
-        """Swap, drop or double a letter inside one word of every fourth report."""
-        words = list(WORD.finditer(text))
-        if not words or not self.chance(0.25):
-            return text
-        word = self.choose(words)
-        at = word.start() + int(self.rng.integers(1, len(word[0]) - 1))
-        kind = self.choose(("swap", "drop", "double"))
-        if kind == "swap" and text[at] != text[at + 1]:
-            return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-        return text[:at] + text[at + 1 :] if kind == "drop" else text[:at] + text[at] + text[at:]
-
-
-class _Writer(_Phrases):
+class _Writer(Phrases):
     """One report in the making: the states said so far, and sentences by region of the body."""
 
     def __init__(self, facts: StudyFacts, rng: np.random.Generator) -> None:
@@ -452,14 +273,6 @@ def _summed(group: Sequence[Instance]) -> Instance:
     """Return the largest instance with the number of all."""
     largest = max(group, key=lambda each: (each.size_mm, each.severity))
     return replace(largest, count=sum(max(each.count, 1) for each in group))
-
-
-def _tidy(text: str) -> str:
-    text = re.sub(r"\s+", " ", text).strip()
-    text = re.sub(r" (?=[,.;])", "", text)
-    # "an 8 mm", "an 11 mm", "an RUL", "an LAD": by sound, not by letter.
-    text = re.sub(r"a/an(?= (?:[aeio]|8|11\b|18\b|[RLFMNSX][A-Z]))", "an", text)
-    return text.replace("a/an", "a")
 
 
 def _sentence(text: str) -> str:

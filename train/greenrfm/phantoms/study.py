@@ -14,7 +14,8 @@ from greenrfm.phantoms.anatomy import Patient, draw_chest
 from greenrfm.phantoms.canvas import Canvas
 from greenrfm.phantoms.disease import draw_conditions, draw_findings
 from greenrfm.phantoms.lesions import LESIONS, mimics
-from greenrfm.phantoms.reports import Instance, StudyFacts, write_report
+from greenrfm.phantoms.phrases import Instance, StudyFacts
+from greenrfm.phantoms.reports import write_report
 from greenrfm.volumes import Volume
 
 # Axis orders and directions in which scanners and exporters store a chest CT.

@@ -15,13 +15,13 @@ from greenrfm.networks import DualEncoder, TextExport, VisionExport
 OPSET = 18
 
 
-def export_vision(model: DualEncoder, path: Path, dilated: bool = False) -> None:
+def export_vision(network: VisionExport, path: Path) -> None:
     """Write vision.onnx: any number and size of volumes (N, 1, H, W, D) → latent (N, 768), features (N, F, h, w, d)."""
     # Twice the stride and a step more: neither 0 nor 1 cells, so that no size is taken for a constant.
-    height, width, depth = (2 * step + 8 for step in model.vision.stride)
+    height, width, depth = (2 * step + 8 for step in network.vision.stride)
     example = torch.zeros(2, 1, height, width, depth)
     shapes = {"volume": _dynamic(("n", None, "h", "w", "d"))}
-    _export(VisionExport(model, dilated), (example,), path, ["volume"], ["latent", "features"], shapes)
+    _export(network, (example,), path, ["volume"], ["latent", "features"], shapes)
 
 
 def export_text(model: DualEncoder, path: Path) -> None:

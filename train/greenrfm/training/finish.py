@@ -50,7 +50,9 @@ def finish_bundle(
     model = model.cpu().eval()
     export = out / "export"
     progress("export", 0, 3)
-    export_vision(model, export / "vision.onnx", recipe.network.dilated_export)
+    dilated = recipe.network.dilated_export
+    vision = VisionExport(model, dilated)
+    export_vision(vision, export / "vision.onnx")
     progress("export", 1, 3)
     export_text(model, export / "text.onnx")
     progress("export", 2, 3)
@@ -72,14 +74,14 @@ def finish_bundle(
     shape = (1, 1, *recipe.preprocessing.size)
     reference = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     with torch.no_grad():
-        expected = VisionExport(model, recipe.network.dilated_export)(torch.from_numpy(reference))[0][0].numpy()
+        expected = vision(torch.from_numpy(reference))[0][0].numpy()
     fields = BundleFields(
         name=f"{findings.name}-{recipe.name}",
         intended_use=intended_use,
         licence=LICENCE,
         finding_set=findings,
         preprocessing=recipe.preprocessing,
-        features=FeatureGrid.of_stem(recipe.network.stem, halvings=2 if recipe.network.dilated_export else 3),
+        features=FeatureGrid.of_stem(recipe.network.stem, halvings=2 if dilated else 3),
         calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
         thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
         max_tokens=recipe.network.max_tokens,

@@ -25,6 +25,7 @@ from greenrfm.progress import Progress
 from greenrfm.training.finish import Split, finish_bundle
 from greenrfm.training.fit import make_fabric
 from greenrfm.training.recipe import Recipe
+from greenrfm.training.reports import Reports
 from greenrfm.training.stages import (
     TrainingSet,
     load_stage,
@@ -129,7 +130,7 @@ def training_set(
     return TrainingSet(
         tuple(study.study_id for study in studies),
         Crops(files, recipe.preprocessing.crop),
-        tuple(study.report for study in studies),
+        Reports(recipe, [study.report for study in studies]),
         states,
     )
 

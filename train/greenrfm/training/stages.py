@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from greenrfm.bundle.tokens import Chunk, split_texts
+from greenrfm.bundle.tokens import split_texts
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
 from greenrfm.networks import (
@@ -25,12 +25,12 @@ from greenrfm.networks import (
     TextEncoder,
     VisionEncoder,
     text_encoder_folder,
-    tokenizer_file,
 )
 from greenrfm.progress import Progress
 from greenrfm.training.fit import fit
 from greenrfm.training.losses import contrastive, masked_bce, targets_and_weights
 from greenrfm.training.recipe import Augmentation, Recipe, Stage
+from greenrfm.training.reports import Reports
 from greenrfm.training.volumes import Crops
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -42,7 +42,7 @@ class TrainingSet:
 
     studies: tuple[str, ...]
     crops: Crops
-    reports: tuple[str, ...]
+    reports: Reports
     states: NDArray[np.int8]
 
 
@@ -70,13 +70,14 @@ def train_text(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, pro
     model = Supervised(text_encoder(recipe), data.states.shape[1])
     plan = recipe.stage1_text
     states = torch.from_numpy(data.states)
-    reports = Reports(recipe, data.reports)
     wrapped, optimizer = fabric.setup(model, _adamw(_stage1_parts(model, plan), plan))
+    assert isinstance(model.encoder, TextEncoder)
+    data.reports.remember(model.encoder, fabric, progress)
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
         # The head is linear, so the mean of the chunks' logits is the logit of their mean latent.
-        return masked_bce(reports.pooled(wrapped, batch, fabric), targets, weights)
+        return masked_bce(data.reports.pooled(wrapped, batch, fabric), targets, weights)
 
     fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 1 text", progress)
     return model
@@ -104,19 +105,19 @@ def train_alignment(
         model.text.requires_grad_(False)
     optimizer = _adamw([(model.vision, slow), (model.text, slow), (heads, plan.rate)], plan)
     states = torch.from_numpy(data.states)
-    reports = Reports(recipe, data.reports)
     rng = np.random.default_rng(seed + 1)
     wrapped, optimizer = fabric.setup(_channels_last(model), optimizer)
+    data.reports.remember(model.text, fabric, progress)
     wrapped.mark_forward_method("encode_volumes")
     wrapped.mark_forward_method("encode_texts")
-    encoded = _encode_once(model.text, reports, fabric, progress) if plan.freeze_text else None
+    encoded = _encode_once(model.text, data.reports, fabric, progress) if plan.freeze_text else None
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
         volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
         seen = wrapped.encode_volumes(volumes).float()
         read = (
-            reports.pooled(wrapped.encode_texts, batch, fabric)
+            data.reports.pooled(wrapped.encode_texts, batch, fabric)
             if encoded is None
             else model.text_projection(encoded[batch])
         )
@@ -137,35 +138,6 @@ def _encode_once(text: TextEncoder, reports: Reports, fabric: Fabric, progress: 
             rows.append(reports.pooled(text, batch, fabric).float())
             progress("encode reports", batch.stop, len(reports))
     return torch.cat(rows)
-
-
-class Reports:
-    """Tokenized reports; a report longer than the encoder takes is the token-weighted mean of its chunks."""
-
-    def __init__(self, recipe: Recipe, reports: Sequence[str]) -> None:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file(text_encoder_folder(recipe.network.text_encoder))))
-        self._chunks: list[list[Chunk]] = [[] for _ in reports]
-        for chunk in split_texts(tokenizer, reports, recipe.network.max_tokens):
-            self._chunks[chunk.text].append(chunk)
-
-    def __len__(self) -> int:
-        """Return the number of reports."""
-        return len(self._chunks)
-
-    def pooled(self, encode: nn.Module, batch: Sequence[int], fabric: Fabric) -> Tensor:
-        """Return `encode` of each report of the batch, averaged over its chunks by tokens."""
-        chunks = [(row, chunk) for row, index in enumerate(batch) for chunk in self._chunks[index]]
-        longest = max(len(chunk.ids) for _, chunk in chunks)
-        ids = torch.zeros(len(chunks), longest, dtype=torch.long)
-        mask = torch.zeros(len(chunks), longest, dtype=torch.long)
-        share = torch.zeros(len(batch), len(chunks))
-        for column, (row, chunk) in enumerate(chunks):
-            ids[column, : len(chunk.ids)] = torch.tensor(chunk.ids)
-            mask[column, : len(chunk.ids)] = 1
-            share[row, column] = chunk.weight
-        share /= share.sum(dim=1, keepdim=True)
-        encoded: Tensor = encode(fabric.to_device(ids), fabric.to_device(mask))
-        return fabric.to_device(share) @ encoded.float()
 
 
 def vision_encoder(recipe: Recipe) -> VisionEncoder:

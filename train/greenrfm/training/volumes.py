@@ -10,14 +10,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from greenrfm.cohort import Study
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
 from greenrfm.progress import Progress
-from greenrfm.volumes import Preprocessing, read_volume
+from greenrfm.volumes import Preprocessing, one_itk_thread, read_volume
 
 
 def prepare(
@@ -39,7 +38,9 @@ def prepare(
     done = len(targets) - len(missing)
     progress("prepare volumes", done, len(targets))
     # "spawn": forking a process that already runs torch's threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=one_itk_thread
+    ) as pool:
         jobs = {
             pool.submit(_prepare_one, study, preprocessing, str(target)): study for target, study in missing.items()
         }
@@ -84,11 +85,6 @@ class Crops:
                 tuple(slice(a, a + part) for a, part in zip(start, self._crop, strict=True))
             ]
         return out
-
-
-def _one_thread() -> None:
-    # Each worker is one process on one core; ITK's own threads would only get in each other's way.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _prepare_one(study: Study, preprocessing: Preprocessing, target: str) -> None:

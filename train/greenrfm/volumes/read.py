@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 import struct
 import zlib
 from dataclasses import replace
@@ -15,6 +13,7 @@ from pydicom.misc import is_dicom
 
 from greenrfm.errors import UserError
 from greenrfm.volumes import dicom
+from greenrfm.volumes.headers import check_header
 from greenrfm.volumes.volume import NO_AIR, Volume, image_affine, narrow, right_angled
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -65,7 +64,7 @@ def _read_file(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        _refuse_truncated_nifti(path)
+        check_header(path)
         reader.ReadImageInformation()
         size = reader.GetSize()
         if reader.GetNumberOfComponents() > 1:
@@ -80,7 +79,7 @@ def _read_file(path: Path) -> Volume:
         array = sitk.GetArrayFromImage(image).transpose(2, 1, 0)
     except PermissionError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror}); check its permissions") from error
-    except (RuntimeError, OSError, EOFError, zlib.error, struct.error) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, struct.error) as error:
         raise UserError(f"{path} is damaged or cut off, or not what its name says; copy or export it again") from error
     if array.dtype.kind not in "iubf":
         raise UserError(f"{path} holds {array.dtype} values; give an image with real grey values")
@@ -88,32 +87,6 @@ def _read_file(path: Path) -> Volume:
     if not np.isfinite(affine).all() or not right_angled(affine):
         raise UserError(f"{path} has axes that are not at right angles; resample it to a regular grid first")
     return Volume(narrow(array), affine)
-
-
-def _refuse_truncated_nifti(path: Path) -> None:
-    """Raise EOFError (or what gzip raises) for a NIfTI file that ends early: ITK would read zeros there."""
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        return
-    with gzip.open(path) if name.endswith(".gz") else path.open("rb") as stream:
-        header = stream.read(540)
-        held = len(header)
-        # To the end, so that gzip also compares its checksum.
-        while block := stream.read(1 << 20):
-            held += len(block)
-    order = "<" if header[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-    if struct.unpack(order + "i", header[:4])[0] == 540:  # NIfTI-2
-        bits, dimensions, offset = 14, struct.unpack_from(order + "8q", header, 16), 168
-        start = struct.unpack_from(order + "q", header, offset)[0]
-    else:
-        bits, dimensions, offset = 72, struct.unpack_from(order + "8h", header, 40), 108
-        data_offset = struct.unpack_from(order + "f", header, offset)[0]
-        if not math.isfinite(data_offset):
-            raise EOFError(path)
-        start = int(data_offset)
-    voxels = int(np.prod([max(extent, 1) for extent in dimensions[1 : dimensions[0] + 1]], dtype=np.int64))
-    if held < start + voxels * struct.unpack_from(order + "h", header, bits)[0] // 8:
-        raise EOFError(path)
 
 
 def _checked(volume: Volume) -> Volume:

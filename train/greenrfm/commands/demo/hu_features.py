@@ -8,12 +8,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from greenrfm.cohort import Study
 from greenrfm.progress import Progress
-from greenrfm.volumes import read_volume, to_canonical
+from greenrfm.volumes import one_itk_thread, read_volume, to_canonical
 
 # HU; what lies outside falls into the outermost bins.
 LOWEST, WIDTH, BINS = -1024, 40, 65
@@ -24,7 +23,7 @@ def hu_features(studies: Sequence[Study], workers: int, progress: Progress) -> N
     images = [str(study.images["image"]) for study in studies]
     rows: list[NDArray[np.float64]] = []
     progress("control: HU histogram", 0, len(images))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), one_itk_thread) as pool:
         for row in pool.map(_describe, images, chunksize=4):
             rows.append(row)
             progress("control: HU histogram", len(rows), len(images))
@@ -37,8 +36,3 @@ def _describe(image: str) -> NDArray[np.float64]:
     counts = np.bincount(bins.ravel(), minlength=BINS)
     shape, spacing = np.array(volume.shape, np.float64), np.array(volume.spacing)
     return np.concatenate([counts / volume.array.size, shape, spacing, shape * spacing])
-
-
-def _one_thread() -> None:
-    # Each worker is one process on one core; ITK's own threads would only get in each other's way.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -11,8 +11,8 @@ import numpy as np
 
 from greenrfm.bundle import LATENT_SIZE, Bundle
 from greenrfm.cohort import Study
+from greenrfm.commands.cases import case_of, reported_states
 from greenrfm.commands.demo.heldout import HeldOut
-from greenrfm.commands.thumbnail import thumbnail
 from greenrfm.findings import LabelTable, State
 from greenrfm.library import Case, CaseLibrary, Hit
 from greenrfm.progress import Progress
@@ -56,11 +56,13 @@ def fill_library(
     done = len(studies) - len(missing)
     progress(STAGE, done, len(studies))
     reader = Reader(bundle)
+    states = reported_states(labels, (study.study_id for study in missing), labels.keys)
 
     def cases() -> Iterator[tuple[Case, np.ndarray]]:
         for number, study in enumerate(missing, start=done + 1):
             volume = read_volume(study.images["image"])
-            yield _case(study, labels, thumbnail(volume, bundle.preprocessing)), reader.read(volume).latent
+            case = case_of(study, volume, states[study.study_id], bundle.preprocessing)
+            yield case, reader.read(volume).latent
             progress(STAGE, number, len(studies))
 
     try:
@@ -91,21 +93,6 @@ def _compared(hit: Hit, present: tuple[str, ...], labels: LabelTable) -> Compare
         tuple(key for key in present if key in there),
         tuple(key for key in present if key not in there),
         tuple(key for key in there if key not in present),
-    )
-
-
-def _case(study: Study, labels: LabelTable, picture: bytes) -> Case:
-    row = labels.rows([study.study_id])[0]
-    states = {key: State(int(value)) for key, value in zip(labels.keys, row, strict=True)}
-    return Case(
-        study_id=study.study_id,
-        patient_id=study.patient_id,
-        states=states,
-        report=study.report,
-        thumbnail=picture,
-        modality=study.modality,
-        study_date=study.extra.get("study_date", ""),
-        series_uid=study.extra.get("series_uid", ""),
     )
 
 
