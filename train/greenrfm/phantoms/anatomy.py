@@ -146,7 +146,7 @@ def draw_chest(
     mid = 21 + 5 * fixed.random() + 9 * np.exp(-(((z - 0.1 * p.height) / 45) ** 2))
     beside = np.abs(x - lean) - mid - 9 * (y > 0.45 * p.half_depth)
     lung_edge = np.maximum(np.maximum(cavity + 3, -beside), np.maximum(floor - z, z - apex) * 0.8)
-    lung_hu = float(rng.uniform(-860, -770))
+    lung_hu = float(rng.uniform(-875, -745))
     gravity = float(rng.uniform(15, 55)) * (y / p.half_depth)
     lung_values = lung_hu + gravity + float(rng.uniform(6, 16)) * smooth_noise(shape, (24, 24, 14), rng)
     canvas.paint(WHOLE, canvas.soft(lung_edge), lung_values + 5 * blob)

@@ -54,7 +54,7 @@ def cardiomegaly(chest: Chest, severity: float, rng: np.random.Generator) -> lis
 
 def pericardial_effusion(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw a shell of fluid around the heart, thicker behind."""
-    thick = 8 + 20 * severity
+    thick = 10 + 20 * severity
     c, (hx, hy, hz), axes = chest.canvas, chest.heart_centre, chest.heart_axes
     centre = (hx, hy + 0.25 * thick, hz - 0.2 * thick)
     box, outer = c.ellipsoid(centre, (axes[0] + thick, axes[1] + thick, axes[2] + thick), 0.5)
@@ -122,7 +122,7 @@ def consolidation(chest: Chest, severity: float, rng: np.random.Generator) -> li
 def lung_opacity(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw patches of ground glass: denser than lung, thinner than fluid, vessels still visible."""
     c = chest.canvas
-    count = 1 + int(rng.integers(0, 3)) + int(5 * severity)
+    count = 2 + int(rng.integers(0, 3)) + int(5 * severity)
     value = -520 + 240 * severity * rng.uniform(0.7, 1.2)
     sides, lobes, size = set(), [], 0.0
     for _ in range(count):
@@ -182,7 +182,7 @@ def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
     count = 3 + int(rng.integers(0, 5)) + int(14 * severity)
-    kind = rng.choice(3, p=(0.83, 0.12, 0.05))
+    kind = rng.choice(3, p=(0.68, 0.28, 0.04))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
@@ -315,13 +315,13 @@ def medical_material(chest: Chest, severity: float, rng: np.random.Generator) ->
     elif kind == "sternal wires":
         for z in np.linspace(-48, 58, int(rng.integers(3, 7))):
             y = -0.9 * p.half_depth - 6
-            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 3.6, metal)
+            draw([(-9, y - 3, z), (0, y - 9, z), (9, y - 3, z), (0, y + 5, z), (-9, y - 3, z)], 4.4, metal)
     else:
         start, end = np.array(chest.aorta[4]), np.array(chest.aorta[5])
         for t in np.linspace(0.0, 0.9, 7):
             x, y, z = start + t * (end - start)
             ring = [(x + 12 * np.cos(a), y + 12 * np.sin(a), z) for a in np.linspace(0, 2 * np.pi, 9)]
-            draw([(float(a), float(b), float(d)) for a, b, d in ring], 4.0, metal)
+            draw([(float(a), float(b), float(d)) for a, b, d in ring], 4.5, metal)
     return [Instance("medical_material", SIDES[side] if kind == "pacemaker" else "", kind, 0, max(severity, 0.8), 1)]
 
 
@@ -368,7 +368,7 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
         at = (float(rng.choice((-1, 1))) * 17, chest.spine_y + 4, float(rng.uniform(chest.base, chest.apex)))
         box, cover = c.ellipsoid(at, (5, 4, 4))
         c.paint(box, cover, p.bone + 250)
-    if rng.random() < 0.3:  # costal and tracheal cartilage calcify with age
+    if rng.random() < 0.6:  # costal and tracheal cartilage calcify with age
         for _ in range(int(rng.integers(4, 14))):
             at = (float(rng.uniform(-60, 60)), -0.86 * p.half_depth + 0.0025 * 900, float(rng.uniform(-90, 60)))
             box, cover = c.ellipsoid(at, (4, 3, 3))
