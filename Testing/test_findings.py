@@ -63,6 +63,22 @@ def test_a_packaged_set_is_complete(name: str, size: int) -> None:
             assert code.value.removeprefix("RID").isdigit()
 
 
+def test_every_code_stands_with_its_source_in_the_document() -> None:
+    lines = (Path(__file__).parents[1] / "docs" / "codes.md").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines if line.startswith("|")]
+    sources = {row[0] for row in rows if len(row) == 2}
+    table = [row for row in rows if len(row) == 6 and row[0] in SIZES]
+    coded = {
+        (name, finding.key, code.scheme, code.value, code.meaning)
+        for name in SIZES
+        for finding in load_finding_set(name).findings
+        for code in finding.codes
+    }
+    assert len(table) == len(coded)
+    assert {row[:5] for row in table} == coded
+    assert {row[5] for row in table} <= sources
+
+
 def test_the_chest_set_has_the_findings_of_ct_rate_in_their_order() -> None:
     assert list(load_finding_set("chest-ct-18").keys) == CHEST
 
