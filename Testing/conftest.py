@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["command_line"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
