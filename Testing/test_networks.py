@@ -53,6 +53,15 @@ def test_the_latent_is_the_mean_of_the_feature_map(model):
     torch.testing.assert_close(latent, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(70, 64, 48), (76, 100, 66), (130, 33, 97)])
+def test_a_dilated_export_has_the_latent_of_the_network_as_trained(model, shape):
+    volume = torch.randn(2, 1, *shape)
+    with torch.no_grad():
+        latent, features = VisionExport(model, dilated=True)(volume)
+        torch.testing.assert_close(latent, model.encode_volumes(volume), atol=1e-5, rtol=1e-5)
+        assert features.shape[2:] == tuple(-(-(extent // 4) // 4) for extent in shape)
+
+
 def test_a_dilated_last_stage_keeps_every_second_cell_as_it_was(model):
     volume = torch.randn(1, 1, 132, 100, 68)
     sparse, dense = model.vision.features(volume), densified(model.vision).features(volume)

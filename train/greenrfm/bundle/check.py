@@ -86,7 +86,8 @@ def _heat_map(bundle: Bundle) -> tuple[bool, str]:
     latent, features = _run_vision(bundle, _reference(bundle)[0])
     if features.ndim != 4 or len(features) != bundle.projection.shape[1]:
         return False, f"features have shape {features.shape}, the projection takes {bundle.projection.shape[1]}"
-    mean = features.reshape(len(features), -1).mean(axis=1, dtype=np.float64)
+    step = bundle.manifest.features.pooled
+    mean = features[:, ::step, ::step, ::step].mean(axis=(1, 2, 3), dtype=np.float64)
     from_map = bundle.weight @ (bundle.projection @ mean) + bundle.bias
     return _close(from_map, bundle.weight @ latent + bundle.bias, "the mean of the heat map and the logit")
 

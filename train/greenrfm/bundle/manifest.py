@@ -56,22 +56,30 @@ class FeatureGrid:
 
     Both are in voxels of the prepared field, (H, W, D). A network whose convolutions pad looks at
     the centre of its receptive field, which is not the middle of an even tiling of the field.
+
+    The latent is the average of every `pooled`-th cell along each axis, beginning with the first: a network
+    trained with a stride and exported without it shows the cells between, and averages those it learned.
     """
 
     stride: tuple[float, float, float]
     offset: tuple[float, float, float]
+    pooled: int = 1
 
     @classmethod
-    def of_stem(cls, stem: tuple[int, int, int], halvings: int = 3) -> FeatureGrid:
-        """Return the grid of a ResNet: an unpadded stem (kernel = stride), then centred stages of stride 2.
+    def of_stem(cls, stem: tuple[int, int, int], dilated: bool = False) -> FeatureGrid:
+        """Return the grid of a ResNet: an unpadded stem (kernel = stride), then three centred stages of stride 2.
+
+        `dilated`: the last stage is exported without its stride, but pooled as if it had it.
 
         A 3-wide convolution of stride 2 and padding 1 centres its output c on its input 2 c, so only
         the stem shifts the grid.
         """
-        factor = 2**halvings
+        factor = 4 if dilated else 8
         height, width, depth = stem
         return cls(
-            (height * factor, width * factor, depth * factor), ((height - 1) / 2, (width - 1) / 2, (depth - 1) / 2)
+            (height * factor, width * factor, depth * factor),
+            ((height - 1) / 2, (width - 1) / 2, (depth - 1) / 2),
+            2 if dilated else 1,
         )
 
 

@@ -66,7 +66,7 @@ class _Parser:
         )
         findings = self.finding_set(top["finding_set"])
         count = len(findings.findings)
-        features = self.keys(top["features"], "features", "stride offset")
+        features = self.keys(top["features"], "features", "stride offset pooled")
         calibration = self.keys(top["calibration"], "calibration", "method slope intercept")
         thresholds = self.keys(top["thresholds"], "thresholds", "rule values")
         if calibration["method"] != "platt":
@@ -87,6 +87,7 @@ class _Parser:
             features=FeatureGrid(
                 self.three(features["stride"], "features.stride", above=0.0),
                 self.three(features["offset"], "features.offset", above=-1.0),
+                self.whole(features, "pooled", "features.pooled", 1),
             ),
             max_tokens=self.whole(self.keys(top["text"], "text", "max_tokens"), "max_tokens", "text.max_tokens", 3),
             calibration=Calibration(

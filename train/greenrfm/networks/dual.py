@@ -47,17 +47,22 @@ class DualEncoder(nn.Module):
 
 
 class VisionExport(nn.Module):
-    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, 768) and feature map (N, F, h, w, d)."""
+    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, 768) and feature map (N, F, h, w, d).
+
+    `dilated` gives a map with cells half as large; the latent is the same, for it pools every second cell, which
+    are the cells of the strided network.
+    """
 
     def __init__(self, model: DualEncoder, dilated: bool = False) -> None:
         super().__init__()
+        self.step = 2 if dilated else 1
         self.vision = densified(model.vision) if dilated else model.vision
         self.projection = model.vision_projection
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latent and feature map; a linear head's heat map averages to its logit exactly."""
-        features = self.vision.features(volume)
-        return self.projection(pool(features)), features
+        """Return latent and feature map; a linear head's heat map averages to its logit, over the pooled cells."""
+        features, step = self.vision.features(volume), self.step
+        return self.projection(pool(features[:, :, ::step, ::step, ::step])), features
 
 
 class TextExport(nn.Module):

@@ -122,7 +122,7 @@ def consolidation(chest: Chest, severity: float, rng: np.random.Generator) -> li
 def lung_opacity(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw patches of ground glass: denser than lung, thinner than fluid, vessels still visible."""
     c = chest.canvas
-    count = 2 + int(rng.integers(0, 3)) + int(5 * severity)
+    count = 1 + int(rng.integers(0, 3)) + int(5 * severity)
     value = -520 + 240 * severity * rng.uniform(0.7, 1.2)
     sides, lobes, size = set(), [], 0.0
     for _ in range(count):
@@ -232,7 +232,7 @@ def _deposits(
         at = path[int(rng.integers(len(path)))]
         size = radius * float(rng.uniform(0.6, 1.3))
         box, cover = c.ellipsoid(at, (size, size, size * float(rng.uniform(1, 2))))
-        c.paint(box, cover, float(rng.uniform(600, 1400)))
+        c.paint(box, cover, float(rng.uniform(450, 1100)))
         c.mark(finding, box, cover)
 
 
@@ -341,41 +341,3 @@ LESIONS: dict[str, Lesion] = {
     "coronary_artery_wall_calcification": coronary_artery_wall_calcification,
     "medical_material": medical_material,
 }
-
-
-def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
-    """Draw what looks like a finding but is none: skin electrodes, granular fat, small nodes, thick pleura."""
-    c, p = chest.canvas, chest.patient
-    if rng.random() < 0.4:  # leads and clips outside the body: metal that is no implant
-        for _ in range(int(rng.integers(3, 16))):
-            angle = rng.uniform(0, 2 * np.pi)
-            at = (
-                (p.half_width + p.fat + 17) * np.cos(angle),
-                (p.half_depth + 0.8 * p.fat + 17) * np.sin(angle),
-                float(rng.uniform(-80, 90)),
-            )
-            box, cover = c.ellipsoid(at, (5, 5, 5))
-            c.paint(box, cover * ~chest.body[box], float(rng.uniform(1200, 3071)))
-            box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), 1.5)
-            c.paint(box, cover * ~chest.body[box], float(rng.uniform(800, 2500)))
-    cx, cy, cz = chest.carina
-    for _ in range(int(rng.integers(1, 6))):  # nodes of normal size
-        at = (cx + 20 * rng.standard_normal(), cy - 4 + 10 * rng.standard_normal(), cz + 22 * rng.standard_normal())
-        radius = float(rng.uniform(2, 4))
-        box, cover = c.ellipsoid(at, (radius, radius, 1.5 * radius))
-        c.paint(box, cover * (c.hu[box] > -200) * (c.hu[box] < 60), 45.0)
-    for _ in range(int(rng.integers(0, 6))):  # osteophytes: calcium beside the aorta
-        at = (float(rng.choice((-1, 1))) * 17, chest.spine_y + 4, float(rng.uniform(chest.base, chest.apex)))
-        box, cover = c.ellipsoid(at, (5, 4, 4))
-        c.paint(box, cover, p.bone + 250)
-    if rng.random() < 0.6:  # costal and tracheal cartilage calcify with age
-        for _ in range(int(rng.integers(4, 14))):
-            at = (float(rng.uniform(-60, 60)), -0.86 * p.half_depth + 0.0025 * 900, float(rng.uniform(-90, 60)))
-            box, cover = c.ellipsoid(at, (4, 3, 3))
-            c.paint(box, cover * (c.hu[box] > -300), float(rng.uniform(250, 700)))
-    if "pleural_effusion" not in present and rng.random() < 0.25:  # thickened pleura or fat behind the lung
-        depth = float(rng.uniform(3, 7))
-        surface = 0.86 * chest.back * np.sqrt(np.clip(1 - (c.x / (1.08 * p.half_width)) ** 2, 0.05, 1))
-        thick = chest.lung & (c.y > surface - depth) & (np.abs(c.z) < 70)
-        c.hu[thick] = float(rng.choice((-95.0, 35.0)))
-        chest.lung &= ~thick

@@ -13,7 +13,8 @@ from greenrfm.findings import State
 from greenrfm.phantoms.anatomy import Patient, draw_chest
 from greenrfm.phantoms.canvas import Canvas
 from greenrfm.phantoms.disease import draw_conditions, draw_findings
-from greenrfm.phantoms.lesions import LESIONS, mimics
+from greenrfm.phantoms.lesions import LESIONS
+from greenrfm.phantoms.mimics import mimics
 from greenrfm.phantoms.phrases import Instance, StudyFacts
 from greenrfm.phantoms.reports import write_report
 from greenrfm.volumes import Volume

@@ -35,7 +35,7 @@ class FindingScore:
 
 @dataclass(frozen=True, eq=False)
 class HeatMaps:
-    """Where each logit comes from: it is the mean over all cells of its map.
+    """Where each logit comes from: it is the mean over the map's cells (every `features.pooled`-th of the manifest).
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def finish_bundle(
         licence=LICENCE,
         finding_set=findings,
         preprocessing=recipe.preprocessing,
-        features=FeatureGrid.of_stem(recipe.network.stem, halvings=2 if dilated else 3),
+        features=FeatureGrid.of_stem(recipe.network.stem, dilated),
         calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
         thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
         max_tokens=recipe.network.max_tokens,

@@ -186,7 +186,8 @@ def _averaged(volume: Volume, grid: Spacing, clip: bool) -> sitk.Image:
     The image's axes are the array's, in mm from the volume's centre: the patient's coordinates would
     make rounding depend on the orientation in which the volume was stored.
     """
-    image = sitk.GetImageFromArray(volume.array.transpose(2, 1, 0))
+    # SimpleITK would copy a strided array itself, and meanwhile no other thread of the viewer could run.
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0)))
     image.SetSpacing(volume.spacing)
     image.SetOrigin([-(count - 1) / 2 * step for count, step in zip(volume.shape, volume.spacing, strict=True)])
     factors = [max(1, int(new / old + _ROUND_UP)) for new, old in zip(grid, volume.spacing, strict=True)]

@@ -50,7 +50,7 @@ def read_volume(path: Path, series_uid: str | None = None) -> Volume:
         volume = dicom.read_file(path, series_uid)
     else:
         raise UserError(f"{path} is no volume that can be read; give NIfTI, NRRD, MHA or a folder with a DICOM series")
-    return _checked(volume)
+    return checked(volume)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -89,7 +89,7 @@ def _read_file(path: Path) -> Volume:
     return Volume(narrow(array), affine)
 
 
-def _checked(volume: Volume) -> Volume:
+def checked(volume: Volume) -> Volume:
     """Return the volume with warnings on values that no scanner gives, and without values that are no number."""
     warnings = list(volume.warnings)
     array = volume.array
