@@ -1,0 +1,16 @@
+# The extension's description and package. Slicer reads the same EXTENSION_ variables.
+set(description "${CMAKE_BINARY_DIR}/${EXTENSION_NAME}.s4ext")
+file(WRITE "${description}" "")
+foreach(name HOMEPAGE CATEGORY CONTRIBUTORS DESCRIPTION ICONURL SCREENSHOTURLS DEPENDS)
+  if("${EXTENSION_${name}}" STREQUAL "")
+    message(FATAL_ERROR "the extension sets no EXTENSION_${name}")
+  endif()
+  string(TOLOWER ${name} key)
+  file(APPEND "${description}" "${key} ${EXTENSION_${name}}\n")
+endforeach()
+install(FILES "${description}" DESTINATION "${Slicer_INSTALL_ROOT}${Slicer_SHARE_DIR}" COMPONENT RuntimeLibraries)
+
+set(CPACK_MONOLITHIC_INSTALL ON)
+set(CPACK_GENERATOR "TGZ")
+set(CPACK_PACKAGE_FILE_NAME "${Slicer_REVISION}-${Slicer_OS}-${Slicer_ARCHITECTURE}-${EXTENSION_NAME}")
+include(CPack)
