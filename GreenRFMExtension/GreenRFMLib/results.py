@@ -1,0 +1,275 @@
+"""A reading as nodes of the scene, and back: what the panel shows lies in the scene and is saved with it.
+
+For each analysed volume there are three nodes. The findings table refers to the volume and to the other two
+and holds notice, warnings, bundle and exact scores as attributes. The visible heat map shows one finding's
+cells and refers to the volume. The maps of all findings lie one behind the other along the slices of a hidden
+volume: Slicer's image writer refuses vector volumes of other than one or three components.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from slicer.i18n import tr as _
+
+from GreenRFMLib.scene import Voxels
+
+if TYPE_CHECKING:
+    from greenrfm.reading import HeatMaps, Reading
+
+_VOLUME, _HEAT_MAP, _MAPS = "GreenRFM.volume", "GreenRFM.heatMap", "GreenRFM.maps"
+_ROLE, _NOTICE, _WARNINGS, _BUNDLE = "GreenRFM.role", "GreenRFM.notice", "GreenRFM.warnings", "GreenRFM.bundle"
+_TIME, _SCORES, _CELL, _FINDING = "GreenRFM.time", "GreenRFM.scores", "GreenRFM.cellSizeMm", "GreenRFM.finding"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One finding's row: calibrated probability, the bundle's threshold for it, and where its map begins to count."""
+
+    key: str
+    name: str
+    probability: float
+    threshold: float
+    decision_logit: float
+
+    @property
+    def present(self) -> bool:
+        """Return whether the finding is called present."""
+        return self.probability >= self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the scene holds of one analysis; `scores` in the order of the bundle's findings."""
+
+    table: Any
+    scores: tuple[Score, ...]
+    notice: str
+    warnings: tuple[str, ...]
+    bundle_hash: str
+    time: str
+    cell_size_mm: tuple[float, float, float]
+
+    @property
+    def volume(self) -> Any:
+        """Return the volume node that was read, or None if it is gone."""
+        return self.table.GetNodeReference(_VOLUME)
+
+    @property
+    def heat_map(self) -> Any:
+        """Return the visible heat map volume, or None if the user deleted it."""
+        return self.table.GetNodeReference(_HEAT_MAP)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where a heat map is highest, in RAS mm of the world, and whether that cell reaches the threshold."""
+
+    position: tuple[float, float, float]
+    reaches: bool
+
+
+def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequence[float]) -> Result:
+    """Put a reading with heat maps of `volume` into the scene, in place of an earlier one of the same volume.
+
+    If something fails on the way, the nodes made so far are removed and the earlier result stays.
+    """
+    assert reading.heatmaps is not None
+    former = find(volume)
+    made: list[Any] = []
+    try:
+        maps, affine = _stacked(reading.heatmaps, voxels)
+        table = _added(made, slicer.vtkMRMLTableNode(), _("GreenRFM findings of {name}"), volume, "findings")
+        hidden = _added(made, _hidden_volume(), _("GreenRFM maps of {name}"), volume, "maps")
+        heat_map = _added(made, slicer.vtkMRMLScalarVolumeNode(), _("GreenRFM heat map of {name}"), volume, "heat map")
+        for node, array in ((hidden, maps), (heat_map, maps[: len(maps) // len(reading.scores)])):
+            node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
+            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+            slicer.util.updateVolumeFromArray(node, array)
+        _prepare_display(heat_map, made)
+        heat_map.SetNodeReferenceID(_VOLUME, volume.GetID())
+        scores = tuple(
+            Score(score.key, score.name, score.probability, score.threshold, decision)
+            for score, decision in zip(reading.scores, decision_logits, strict=True)
+        )
+        _fill_table(table, scores)
+        for role, node in ((_VOLUME, volume), (_HEAT_MAP, heat_map), (_MAPS, hidden)):
+            table.SetNodeReferenceID(role, node.GetID())
+        for name, text in (
+            (_NOTICE, reading.notice),
+            (_WARNINGS, json.dumps(reading.warnings)),
+            (_BUNDLE, reading.bundle_hash),
+            (_TIME, datetime.datetime.now().isoformat(" ", "seconds")),
+            (_SCORES, json.dumps([asdict(score) for score in scores])),
+            (_CELL, json.dumps(reading.heatmaps.cell_size_mm)),
+        ):
+            table.SetAttribute(name, text)
+        for node in (table, heat_map):
+            _file_under_study(node, volume)
+    except BaseException:
+        for node in reversed(made):
+            slicer.mrmlScene.RemoveNode(node)
+        raise
+    if former is not None:
+        remove(former)
+    result = find(volume)
+    assert result is not None
+    show_finding(result, ranked(result.scores)[0].key)
+    return result
+
+
+def ranked(scores: Sequence[Score]) -> list[Score]:
+    """Return the scores by how far their probability lies above their threshold: present ones come first."""
+    return sorted(scores, key=lambda score: score.threshold - score.probability)
+
+
+def find(volume: Any) -> Result | None:
+    """Return the newest result of `volume` in the scene, or None; needs no greenrfm and no bundle."""
+    if volume is None:
+        return None
+    for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode")):
+        if table.GetAttribute(_ROLE) == "findings" and table.GetNodeReference(_VOLUME) is volume:
+            result = _parsed(table)
+            if result is not None:
+                return result
+    return None
+
+
+def remove(result: Result) -> None:
+    """Remove the nodes of a result from the scene."""
+    for node in (result.heat_map, result.table.GetNodeReference(_MAPS), result.table):
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def show_finding(result: Result, key: str) -> Peak | None:
+    """Fill the result's heat map volume with the cells of finding `key`; return the highest, or None without maps."""
+    heat_map, hidden = result.heat_map, result.table.GetNodeReference(_MAPS)
+    keys = [score.key for score in result.scores]
+    if heat_map is None or hidden is None or hidden.GetImageData() is None or key not in keys:
+        return None
+    score = result.scores[keys.index(key)]
+    stack = slicer.util.arrayFromVolume(hidden)
+    depth = len(stack) // len(keys)
+    cells = stack[keys.index(key) * depth :][:depth]
+    slicer.util.updateVolumeFromArray(heat_map, cells)
+    heat_map.SetAttribute(_FINDING, key)
+    top = float(cells.max())
+    display = heat_map.GetDisplayNode()
+    # From the logit at which the finding is called present to the highest cell, at least one logit apart: a map
+    # that hardly reaches it must not look like one that burns.
+    display.SetThreshold(score.decision_logit, max(top, score.decision_logit) + 1.0)
+    display.SetWindowLevelMinMax(score.decision_logit, max(top, score.decision_logit + 1.0))
+    index = np.unravel_index(int(cells.argmax()), cells.shape)[::-1]
+    local = vtk.vtkMatrix4x4()
+    heat_map.GetIJKToRASMatrix(local)
+    own = slicer.util.arrayFromVTKMatrix(local) @ [*index, 1.0]
+    world = [0.0, 0.0, 0.0]
+    heat_map.TransformPointToWorld(list(own[:3]), world)
+    return Peak((world[0], world[1], world[2]), top >= score.decision_logit)
+
+
+def _parsed(table: Any) -> Result | None:
+    """Return the result that `table` describes, or None if its attributes are not ours."""
+    try:
+        return Result(
+            table,
+            tuple(Score(**row) for row in json.loads(table.GetAttribute(_SCORES))),
+            table.GetAttribute(_NOTICE) or "",
+            tuple(json.loads(table.GetAttribute(_WARNINGS))),
+            table.GetAttribute(_BUNDLE) or "",
+            table.GetAttribute(_TIME) or "",
+            tuple(json.loads(table.GetAttribute(_CELL))),
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def _stacked(heatmaps: HeatMaps, voxels: Voxels) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return all maps as one array (findings · k, j, i) in VTK's order, and its affine to the node's own RAS mm."""
+    values, affine = heatmaps.values, voxels.to_node @ heatmaps.affine
+    if np.linalg.det(affine[:3, :3]) < 0:
+        # Rows to posterior and columns to left make a left-handed grid, which volume rendering cannot take.
+        values, affine = values.swapaxes(1, 2), affine[:, [1, 0, 2, 3]]
+    cells = values.transpose(0, 3, 2, 1)
+    return np.ascontiguousarray(cells).reshape(-1, *cells.shape[2:]), affine
+
+
+def _added(made: list[Any], node: Any, title: str, volume: Any, role: str) -> Any:
+    """Name the node, add it to the scene and to `made`: what it is must be known when the scene announces it."""
+    node.SetName(title.format(name=volume.GetName()))
+    node.SetAttribute(_ROLE, role)
+    made.append(slicer.mrmlScene.AddNode(node))
+    return made[-1]
+
+
+def _hidden_volume() -> Any:
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetHideFromEditors(True)
+    constants = slicer.vtkMRMLSubjectHierarchyConstants
+    node.SetAttribute(constants.GetSubjectHierarchyExcludeFromTreeAttributeName(), "1")
+    return node
+
+
+def _prepare_display(heat_map: Any, made: list[Any]) -> None:
+    heat_map.CreateDefaultDisplayNodes()
+    display = heat_map.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetAutoThreshold(False)
+    display.ApplyThresholdOn()
+    display.SetAndObserveColorNodeID(_colours(made).GetID())
+
+
+def _colours(made: list[Any]) -> Any:
+    """Return the scene's colour table for heat maps: dark red over orange to light yellow, lighter is higher."""
+    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if node.GetAttribute(_ROLE) == "colours":
+            return node
+    node = slicer.vtkMRMLColorTableNode()
+    node.SetName(_("GreenRFM heat"))
+    node.SetAttribute(_ROLE, "colours")
+    node.SetTypeToUser()
+    node.SetNumberOfColors(256)
+    for index, part in enumerate(np.linspace(0, 1, 256)):
+        node.SetColor(index, f"{index}", 0.55 + 0.45 * min(1.0, 2 * part), 0.95 * part, 0.75 * max(0.0, 2 * part - 1.2))
+    made.append(slicer.mrmlScene.AddNode(node))
+    return made[-1]
+
+
+def _fill_table(table: Any, scores: Sequence[Score]) -> None:
+    """Fill the table for people and for export; the panel reads the attributes, whose numbers are exact."""
+    table.SetUseColumnTitleAsColumnHeader(True)
+    columns: dict[str, list[str] | list[float]] = {
+        "key": [score.key for score in scores],
+        "finding": [score.name for score in scores],
+        "probability": [score.probability for score in scores],
+        "threshold": [score.threshold for score in scores],
+        "call": ["present" if score.present else "absent" for score in scores],
+    }
+    for title, values in columns.items():
+        column = vtk.vtkDoubleArray() if isinstance(values[0], float) else vtk.vtkStringArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+
+
+def _file_under_study(node: Any, volume: Any) -> None:
+    """Put the node beside the volume in the subject hierarchy."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if hierarchy is None:
+        return
+    source, item = hierarchy.GetItemByDataNode(volume), hierarchy.GetItemByDataNode(node)
+    parent = hierarchy.GetItemParent(source) if source else hierarchy.GetSceneItemID()
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
