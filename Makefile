@@ -5,13 +5,19 @@ PIP_ARGS ?=
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test screenshots lint clean
 
 demo: .venv/train
 	$(BIN)/greenrfm demo --out $(OUT)
 
+# Slicer's own libraries and torch do not meet in one process.
 test: .venv/dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=Testing/slicer
+	$(BIN)/python -m pytest Testing/slicer
+
+# Pictures for the README, with the bundle that `make demo` left.
+screenshots: .venv/dev
+	$(BIN)/python Testing/screenshots.py --bundle $(OUT)/run/bundle --out Resources/screenshots
 
 lint: .venv/dev
 	$(BIN)/ruff check .

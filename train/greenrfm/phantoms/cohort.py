@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from greenrfm.cohort import Cohort, Study, split_by_patient, write_cohort
 from greenrfm.errors import UserError
@@ -90,7 +91,8 @@ def _write_all(
     missing = [item for item in plan if not (out / "truth" / item[0] / "truth.json").is_file()]
     done = len(plan) - len(missing)
     progress("generate studies", done, len(plan))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # One thread each: the workers already fill the cores, and numpy's own would only get in each other's way.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,)) as pool:
         jobs = [pool.submit(_write_one, str(out), item[0], item[2], item[3], matrix) for item in missing]
         try:
             for job in as_completed(jobs):
