@@ -107,7 +107,7 @@ def consolidation(chest: Chest, severity: float, rng: np.random.Generator) -> li
     c, found = chest.canvas, []
     for _ in range(1 + int(rng.random() < 0.5)):
         point, side, lobe = _lung_point(chest, rng)
-        size = 60 + 80 * severity * rng.uniform(0.8, 1.2)
+        size = 70 + 80 * severity * rng.uniform(0.8, 1.2)
         box, cover = _patch(chest, point, size, rng)
         c.paint(box, cover, float(rng.uniform(15, 60)) + 8 * smooth_noise(cover.shape, (6, 6, 5), rng))
         c.mark("consolidation", box, cover)
@@ -209,7 +209,7 @@ def lymphadenopathy(chest: Chest, severity: float, rng: np.random.Generator) -> 
         "mediastinum": (cx + 12, cy - 24, cz + 14),
     }
     names = list(rng.permutation(list(stations)))[: 3 + int(1.7 * severity)]
-    size = 26 + 30 * severity
+    size = 28 + 30 * severity
     for name in names:
         for _ in range(int(rng.integers(1, 4))):
             at = tuple(p + 7 * float(d) for p, d in zip(stations[name], rng.standard_normal(3), strict=True))
@@ -232,7 +232,7 @@ def _deposits(
         at = path[int(rng.integers(len(path)))]
         size = radius * float(rng.uniform(0.6, 1.3))
         box, cover = c.ellipsoid(at, (size, size, size * float(rng.uniform(1, 2))))
-        c.paint(box, cover, float(rng.uniform(450, 1100)))
+        c.paint(box, cover, float(rng.uniform(600, 1300)))
         c.mark(finding, box, cover)
 
 
@@ -248,7 +248,7 @@ def coronary_artery_wall_calcification(chest: Chest, severity: float, rng: np.ra
     names = ["LAD", *(n for n in ("circumflex", "RCA") if rng.random() < 0.25 + 0.6 * severity)]
     for name in names:
         path = [(float(x), float(y), float(z)) for x, y, z in zip(*courses[name], strict=True)]
-        _deposits(chest, "coronary_artery_wall_calcification", path, 4 + int(12 * severity), 3.4 + 3.6 * severity, rng)
+        _deposits(chest, "coronary_artery_wall_calcification", path, 5 + int(12 * severity), 4.2 + 3.6 * severity, rng)
     return [
         Instance("coronary_artery_wall_calcification", "", "LAD" if len(names) == 1 else "", 0, severity, len(names))
     ]
@@ -262,7 +262,7 @@ def arterial_wall_calcification(chest: Chest, severity: float, rng: np.random.Ge
             angle = rng.uniform(0, 2 * np.pi)
             middle = [s + t * (e - s) for s, e in zip(start, end, strict=True)]
             path.append((middle[0] + 12.5 * np.cos(angle), middle[1] + 12.5 * np.sin(angle), middle[2]))
-    _deposits(chest, "arterial_wall_calcification", path, 8 + int(30 * severity), 3.4 + 3.6 * severity, rng)
+    _deposits(chest, "arterial_wall_calcification", path, 8 + int(30 * severity), 3.8 + 3.6 * severity, rng)
     place = "descending aorta" if rng.random() < 0.4 else "arch"
     return [Instance("arterial_wall_calcification", "", place, 0, severity, 1)]
 

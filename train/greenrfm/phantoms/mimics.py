@@ -19,10 +19,10 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
                 (p.half_depth + 0.8 * p.fat + 17) * np.sin(angle),
                 float(rng.uniform(-80, 90)),
             )
-            size = float(rng.uniform(4, 9))
+            size = float(rng.uniform(4, 6))
             box, cover = c.ellipsoid(at, (size, size, size))
             c.paint(box, cover * ~chest.body[box], float(rng.uniform(1200, 3071)))
-            box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), 2.5)
+            box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), 1.5)
             c.paint(box, cover * ~chest.body[box], float(rng.uniform(800, 2500)))
     cx, cy, cz = chest.carina
     for _ in range(int(rng.integers(1, 6))):  # nodes of normal size
@@ -40,9 +40,9 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
             box, cover = c.ellipsoid(at, (5, 4, 4))
             c.paint(box, cover * (c.hu[box] > -300), float(rng.uniform(300, 1200)))
     surface = 0.86 * chest.back * np.sqrt(np.clip(1 - (c.x / (1.08 * p.half_width)) ** 2, 0.05, 1))
-    if rng.random() < 0.4:  # lung that lies undermost is denser in everybody
+    if rng.random() < 0.3:  # lung that lies undermost is denser in everybody
         dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 24)))
-        c.paint(WHOLE, 0.8 * dependent.astype(np.float32), float(rng.uniform(-620, -420)))
+        c.paint(WHOLE, 0.8 * dependent.astype(np.float32), float(rng.uniform(-650, -480)))
     if rng.random() < 0.5:  # fluid below the diaphragm
         side = float(rng.choice((-1, 1)))
         at = (0.62 * side * p.half_width, 0.2 * chest.back, float(chest.floor.min()) - 12)

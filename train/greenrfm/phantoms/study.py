@@ -26,7 +26,7 @@ AXIS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": 
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a study was acquired: millimetres, HU of noise, and how the file is stored."""
+    """How a study was acquired: millimetres, HU of noise and of calibration, and how the file is stored."""
 
     fov: float
     slice_mm: float
@@ -34,6 +34,7 @@ class Scanner:
     centre: tuple[float, float, float]
     blur_px: float
     noise: float
+    shift: float
     grain_px: float
     contrast: bool
     arms_up: bool
@@ -51,6 +52,7 @@ class Scanner:
             centre=(float(rng.normal(0, 5)), float(rng.normal(2, 6)), float(rng.normal(-6, 6))),
             blur_px=float(rng.choice((0.0, 0.35, 0.7))),
             noise=float(rng.uniform(8, 32)),
+            shift=float(rng.uniform(-12, 12)),  # no two scanners are calibrated alike
             grain_px=float(rng.choice((0.0, 0.6, 0.9))),
             contrast=bool(rng.random() < 0.45),
             arms_up=bool(rng.random() < 0.65),
@@ -97,7 +99,7 @@ def draw_study(patient_seed: int, number: int, matrix: int = 128) -> PhantomStud
     pixel = scanner.fov / matrix
     slices = round(scanner.coverage / scanner.slice_mm)
     canvas = Canvas.blank((matrix, matrix, slices), (pixel, pixel, scanner.slice_mm), scanner.centre)
-    enlarged = 1.24 + 0.26 * findings["cardiomegaly"] if "cardiomegaly" in findings else 1.0
+    enlarged = 1.28 + 0.26 * findings["cardiomegaly"] if "cardiomegaly" in findings else 1.0
     chest = draw_chest(canvas, patient, rng, contrast=scanner.contrast, arms_up=scanner.arms_up, heart=enlarged)
     mimics(chest, rng, set(findings))
     instances: list[Instance] = []
@@ -138,7 +140,7 @@ def _acquire(canvas: Canvas, scanner: Scanner, rng: np.random.Generator) -> NDAr
     if scanner.grain_px:
         noise = gaussian_filter(noise, (scanner.grain_px, scanner.grain_px, 0))
         noise /= noise.std()
-    hu = np.clip(np.rint(hu + scanner.noise * noise), -1024, 3071)
+    hu = np.clip(np.rint(hu + scanner.shift + scanner.noise * noise), -1024, 3071)
     if scanner.padding != -1000:
         radius = np.hypot(canvas.x - scanner.centre[0], canvas.y - scanner.centre[1])
         hu = np.where(radius > scanner.fov / 2, np.float32(scanner.padding), hu)
