@@ -16,7 +16,7 @@ from greenrfm.commands.answer import sentence
 from greenrfm.commands.show import display
 from greenrfm.errors import UserError
 
-DEMO_STUDIES = 1500
+DEMO_STUDIES = 1600
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 # Typer exports only this leaf of its errors of usage.
 _USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]

@@ -33,6 +33,7 @@ def localise(
     truth_affine: ArrayLike,
     body: ArrayLike,
     body_affine: ArrayLike | None = None,
+    cells: ArrayLike | None = None,
 ) -> Localisation:
     """Return whether the box of the heat map's maximal cell meets the truth mask, and how often a body cell does.
 
@@ -43,6 +44,8 @@ def localise(
     truth, truth_affine : (i, j, k) mask and its 4x4 voxel index -> LPS mm, in any axis order and direction.
     body, body_affine : mask of the candidates for chance; its affine is the truth's if not given. A cell is a
         candidate if at least half of its box is body: counting every grazed cell would make chance look lower.
+
+    cells : (h, w, d), the cells that take part, as maximum and as candidates; all if not given.
 
     A box meets a mask if it shares volume with the box of a true voxel. The maximal cell may lie anywhere, also
     outside the body, where it misses. If several cells are maximal, `hit` is the share of them that meet it.
@@ -57,10 +60,12 @@ def localise(
         raise ValueError("the truth mask is empty; only studies with the finding can be localised")
     met = coverage(heat.shape, heat_affine, truth, truth_affine) > 0
     candidate = coverage(heat.shape, heat_affine, body, truth_affine if body_affine is None else body_affine) >= HALF
+    taking_part = np.ones(heat.shape, bool) if cells is None else np.asarray(cells, bool)
+    candidate &= taking_part
     if not candidate.any():
         raise ValueError("no cell of the heat map lies in the body")
     return Localisation(
-        hit=float(met[heat == heat.max()].mean()),
+        hit=float(met[taking_part & (heat == heat[taking_part].max())].mean()),
         chance=float(met[candidate].mean()),
         body_cells=int(candidate.sum()),
     )

@@ -181,13 +181,13 @@ def emphysema(chest: Chest, severity: float, rng: np.random.Generator) -> list[I
 def lung_nodule(chest: Chest, severity: float, rng: np.random.Generator) -> list[Instance]:
     """Draw one to six round nodules, solid, calcified or part ground glass."""
     c = chest.canvas
-    count = 3 + int(rng.integers(0, 5)) + int(14 * severity)
+    count = 5 + int(rng.integers(0, 5)) + int(14 * severity)
     kind = rng.choice(3, p=(0.68, 0.28, 0.04))
     value = (float(rng.uniform(15, 70)), float(rng.uniform(200, 500)), float(rng.uniform(-450, -250)))[int(kind)]
     by_lobe: dict[tuple[str, str], list[float]] = {}
     for index in range(count):
         point, side, lobe = _lung_point(chest, rng)
-        size = (18 + 24 * severity) * (1 if index == 0 else rng.uniform(0.6, 1.0))
+        size = (20 + 24 * severity) * (1 if index == 0 else rng.uniform(0.6, 1.0))
         axes = tuple(size / 2 * rng.uniform(0.9, 1.1, 3))
         box, cover = c.ellipsoid(point, (axes[0], axes[1], axes[2]))
         c.paint(box, cover * (c.hu[box] < value), value)

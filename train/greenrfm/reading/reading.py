@@ -58,6 +58,24 @@ class HeatMaps:
     field_affine: NDArray[np.float64]
     field_shape: tuple[int, int, int]
 
+    @property
+    def inner(self) -> NDArray[np.bool_]:
+        """Return which cells (h, w, d) are not outermost.
+
+        Half of what an outermost cell looks at is the network's own zero padding, not the field: such a cell is a
+        part of the logit, but says nothing of a place. An axis of one or two cells has no inner ones, all count.
+        """
+        inner = np.ones(self.values.shape[1:], bool)
+        for axis, cells in enumerate(inner.shape):
+            if cells > 2:
+                np.moveaxis(inner, axis, 0)[[0, -1]] = False
+        return inner
+
+    def shown(self, key: str) -> NDArray[np.float32]:
+        """Return the map (h, w, d) of one finding for the eye: outermost cells have the least inner value."""
+        cells, inner = self[key], self.inner
+        return np.where(inner, cells, cells[inner].min())
+
     def __getitem__(self, key: str) -> NDArray[np.float32]:
         """Return the map (h, w, d) of one finding; raise UserError if there is none."""
         if key not in self.keys:

@@ -46,7 +46,7 @@ def overlay(volume: Volume, mask: Volume, heat: HeatMaps, key: str) -> str:
     """
     scan, truth = to_canonical(volume), to_canonical(mask).array != 0
     hot = resample(heat, key, scan).array
-    values = heat[key]
+    values = heat.shown(key)
     low, high = float(np.median(values)), float(values.max())
     share = np.clip((hot - low) / max(high - low, 1e-6), 0, 1)
     cell = _cell_box(heat, key, scan)
@@ -100,7 +100,7 @@ def _show(panel: Axes, scan: Volume, axis: int, at: int) -> None:
 
 def _cell_box(heat: HeatMaps, key: str, scan: Volume) -> NDArray[np.float64]:
     """Return (2, 3): the lowest and highest edge of the maximal cell in the scan's voxel index."""
-    at = np.array(np.unravel_index(int(heat[key].argmax()), heat[key].shape), np.float64)
+    at = np.array(np.unravel_index(int(heat.shown(key).argmax()), heat[key].shape), np.float64)
     corners = np.stack([np.append(at + step, 1.0) for step in (-0.5, 0.5)], axis=1)
     voxels = np.linalg.solve(scan.affine, heat.affine @ corners)[:3]
     return np.sort(voxels, axis=1).T

@@ -40,6 +40,7 @@ def summary(results: Results, facts: Mapping[str, Any], paths: Mapping[str, Path
         "chance_recall_at_5": recall["chance_recall_at_5"],
         "heatmap_hit_rate": heat and heat["hit_rate"],
         "heatmap_chance": heat and heat["chance"],
+        "heatmap_chance_inner": heat and heat["chance_inner"],
         "label_macro_f1": labels.labels["macro"]["f1"],
         "seconds": facts["seconds"],
         "peak_rss_mb": facts["peak_rss_mb"],

@@ -94,5 +94,9 @@ def _localisation(heatmaps: Mapping[str, Any] | None) -> Verdict:
     )
     if chance > 0:
         measured += f", {hits / chance:.1f} times"
+    if heatmaps.get("chance_inner"):
+        measured += (
+            f". The map shows inner cells only; a random one of those would hit in {heatmaps['chance_inner']:.3f}"
+        )
     met = interval is not None and interval[0] > 0 and hits >= HITS_OVER_CHANCE * chance
     return Verdict(claim, measured, met)
