@@ -59,8 +59,11 @@ FILTERS = np.array([1.0, -1.0, 0.5, -0.5], np.float32)
 FILTER_BIAS = np.array([-0.1, -0.4, 0.2, 0.2], np.float32)
 
 
-def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int = 0) -> Bundle:
-    """Write the tiny bundle to `folder`; `layers` slow convolutions make its vision network worth cancelling."""
+def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int = 0, rounds: int = 1) -> Bundle:
+    """Write the tiny bundle to `folder`; `layers` slow convolutions make its vision network worth cancelling.
+
+    `rounds` goes through them again and again, in a small file: for a network that nobody can wait for.
+    """
     parts = folder.parent / f"{folder.name}-parts"
     parts.mkdir(parents=True)
     random = np.random.default_rng(7)
@@ -69,7 +72,7 @@ def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int =
     wanted = np.array([[4, 0, 0, 0], [0, 3, 0, 0], [1, 1, 0.5, -0.5]], np.float32)
     weight = wanted @ np.linalg.pinv(projection)
     vision, text, tokenizer = parts / "vision.onnx", parts / "text.onnx", parts / "tokenizer.json"
-    onnx.save(vision_model(projection, layers), vision)
+    onnx.save(vision_model(projection, layers, rounds), vision)
     onnx.save(text_model(len(WORDS) + 4, random), text)
     tokenizer_model().save(str(tokenizer))
     volume = random.uniform(-1, 1, (1, 1, 17, 16, 9)).astype(np.float32)
@@ -112,7 +115,7 @@ def numpy_features(field: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(FILTERS.reshape(shape) * mean + FILTER_BIAS.reshape(shape), 0)
 
 
-def vision_model(projection: NDArray[np.float32], layers: int) -> onnx.ModelProto:
+def vision_model(projection: NDArray[np.float32], layers: int, rounds: int = 1) -> onnx.ModelProto:
     """Return volume (N, 1, H, W, D) -> latent (N, 768), features (N, 4, h, w, d)."""
     nodes, constants, current = [], {}, "volume"
     if layers:
@@ -123,6 +126,9 @@ def vision_model(projection: NDArray[np.float32], layers: int) -> onnx.ModelProt
     for layer in range(layers):
         nodes.append(helper.make_node("Conv", [current, "identity"], [f"slow{layer}"], pads=[1] * 6))
         current = f"slow{layer}"
+    if layers and rounds > 1:
+        constants["rounds"] = np.array(rounds, np.int64)
+        nodes, current = [helper.make_node("Loop", ["rounds", "", "volume"], ["last"], body=_body(nodes))], "last"
     constants |= {
         "filters": FILTERS.reshape(4, 1, 1, 1, 1),
         "filter_bias": FILTER_BIAS,
@@ -141,6 +147,27 @@ def vision_model(projection: NDArray[np.float32], layers: int) -> onnx.ModelProt
         constants,
         [("volume", TensorProto.FLOAT, ("N", 1, "H", "W", "D"))],
         [("latent", ("N", LATENT_SIZE)), ("features", ("N", 4, "h", "w", "d"))],
+    )
+
+
+def _body(layers: Sequence[onnx.NodeProto]) -> onnx.GraphProto:
+    """Return one round of a Loop through `layers`, of which the first takes "volume"."""
+    field = ("N", 1, "H", "W", "D")
+    first, last = onnx.NodeProto(), layers[-1].output[0]
+    first.CopyFrom(layers[0])
+    first.input[0] = "field"
+    return helper.make_graph(
+        [first, *layers[1:], helper.make_node("Identity", ["go_on"], ["going_on"])],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info("field", TensorProto.FLOAT, field),
+        ],
+        [
+            helper.make_tensor_value_info("going_on", TensorProto.BOOL, ()),
+            helper.make_tensor_value_info(last, TensorProto.FLOAT, field),
+        ],
     )
 
 

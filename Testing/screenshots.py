@@ -1,32 +1,38 @@
 """Take the pictures of Resources/screenshots: the panel after a real analysis, and what it shows in Slicer's views.
 
-    python Testing/screenshots.py --bundle demo/bundle --out Resources/screenshots
+    python Testing/screenshots.py --bundle demo/run/bundle --out Resources/screenshots
 
-The scan is a generated phantom: no patient's data comes near these pictures. The window around them is not
-Slicer's: the panel stands alone, and the views are drawn by Slicer's logic and displayable managers off screen.
+The scan is a generated phantom: no patient's data comes near these pictures. They show a finding that is there,
+and whose heat map is highest where it is; without one no picture is taken. The window around them is not Slicer's:
+the panel stands alone, and the views are drawn by Slicer's logic and displayable managers off screen.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenrfm.phantoms.study import draw_study
+from greenrfm.bundle import Bundle
+from greenrfm.evaluation.localisation import coverage, localise
+from greenrfm.phantoms.study import PhantomStudy, draw_study
+from greenrfm.reading import Reader, Reading
 from greenrfm.volumes import Volume
 from slicer_harness import boot
 from slicer_harness.events import click, click_cell, process_events, wait_until
 from slicer_harness.extension import extension_folder
 from slicer_harness.module import load_module
 
-# A generated patient with a large heart, emphysema, an effusion and a consolidation, in thin slices with little noise.
-PATIENT = 1
+# Generated patients that are in no demo's cohort, whose numbers begin at a million times the seed.
+PATIENTS = range(5_500_000, 5_500_040)
 MATRIX = 192
+# A random cell of the body must seldom meet the finding, or a hit would say nothing.
+CHANCE = 0.2
 LUNG_WINDOW = (-1150.0, 350.0)
 OPACITY = 0.55
 PANEL_SIZE = (460, 760)
@@ -36,24 +42,59 @@ CT_OPACITY = ((-700, 0.0), (-300, 0.012), (-100, 0.0), (120, 0.0), (220, 0.05), 
 CT_COLOURS = ((-300, (0.75, 0.62, 0.52)), (150, (0.75, 0.35, 0.28)), (300, (0.95, 0.90, 0.80)))
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A phantom, and the finding that is really there where its heat map is highest."""
+
+    study: PhantomStudy
+    finding: str
+
+
 def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", type=Path, help="the model to read with; without it, the tests' tiny bundle")
+    parser.add_argument("--bundle", type=Path, required=True, help="the model to read with, as `make demo` leaves it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
+    shot = first_hit(Bundle.load(options.bundle))
     options.out.mkdir(parents=True, exist_ok=True)
-    slicer = boot()
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = options.bundle or tiny_bundle(Path(folder))
-        take(slicer, bundle.resolve(), options.out.resolve())
+    take(boot(), shot, options.bundle.resolve(), options.out.resolve())
 
 
-def take(slicer: Any, bundle: Path, out: Path) -> None:
+def first_hit(bundle: Bundle) -> Shot:
+    """Return the first phantom with a finding that is called and located; stop if there is none."""
+    reader = Reader(bundle)
+    for patient in PATIENTS:
+        study = draw_study(patient, 0, matrix=MATRIX)
+        located = located_findings(study, reader.read(study.volume, heatmaps=True))
+        if located:
+            finding = max(located, key=lambda key: located[key])
+            print(f"patient {patient}: {finding}; {len(located)} of {len(study.masks)} present findings are located")
+            return Shot(study, finding)
+    raise SystemExit("this model locates no finding of these phantoms: pictures of it would say something untrue")
+
+
+def located_findings(study: PhantomStudy, reading: Reading) -> dict[str, float]:
+    """Return the findings that are there, called and located, and the share of the highest cell that each fills."""
+    maps, volume, located = reading.heatmaps, study.volume, {}
+    assert maps is not None
+    for score in reading.scores:
+        mask = study.masks.get(score.key)
+        if mask is None or score.call != "present":
+            continue
+        heat = maps[score.key]
+        place = localise(heat, maps.affine, mask, volume.affine, study.body)
+        if place.hit == 1 and place.chance < CHANCE:
+            share = coverage(heat.shape, maps.affine, mask, volume.affine)
+            located[score.key] = float(share[np.unravel_index(heat.argmax(), heat.shape)])
+    return located
+
+
+def take(slicer: Any, shot: Shot, bundle: Path, out: Path) -> None:
     """Analyze the phantom through the panel and take the pictures of what it then shows."""
     from slicer_harness.views import SliceView, opengl_missing
 
-    volume = show_phantom(slicer, draw_study(PATIENT, 0, matrix=MATRIX).volume)
+    volume = show_phantom(slicer, shot.study.volume)
     views = [SliceView("Red", "Axial", VIEW_SIZE), SliceView("Green", "Coronal", VIEW_SIZE)]
     for view in views:
         view.show(volume)
@@ -68,7 +109,7 @@ def take(slicer: Any, bundle: Path, out: Path) -> None:
     if not ui.heatMapCheckBox.checked:
         click(ui.heatMapCheckBox)
     ui.opacitySlider.value = OPACITY
-    row = most_probable(ui.findingsTable)
+    row = row_of(shot.finding, ui.findingsTable)
     click_cell(ui.findingsTable, row, 0)
     process_events()
     save_widget(module.widget.parent, out / "panel.png")
@@ -94,10 +135,11 @@ def show_phantom(slicer: Any, phantom: Volume) -> Any:
     return node
 
 
-def most_probable(table: Any) -> int:
-    """Return the first row that is called present; the panel sorts by probability. Row 0 if there is none."""
-    calls = [table.item(row, 2).text() for row in range(table.rowCount)]
-    return next((row for row, call in enumerate(calls) if "present" in call), 0)
+def row_of(finding: str, table: Any) -> int:
+    """Return the row of a finding, by the key that its first item carries."""
+    import qt
+
+    return next(row for row in range(table.rowCount) if table.item(row, 0).data(qt.Qt.UserRole) == finding)
 
 
 def three_d(volume: Any, views: list[Any]) -> NDArray[np.uint8]:
@@ -160,15 +202,6 @@ def save(image: Any, file: Path) -> None:
     if not image.save(str(file)):
         raise OSError(f"{file} could not be written")
     print(file)
-
-
-def tiny_bundle(folder: Path) -> Path:
-    """Return the tests' tiny bundle, whose scores mean nothing: good for the layout of the pictures only."""
-    from make_tiny_bundle import make_tiny_bundle
-
-    make_tiny_bundle(folder / "tiny")
-    print("without --bundle these pictures are for the layout only: the tiny bundle's scores mean nothing")
-    return folder / "tiny"
 
 
 if __name__ == "__main__":

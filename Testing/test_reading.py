@@ -18,7 +18,7 @@ import pytest
 from dicom_files import write_dicom
 from greenrfm.bundle import Bundle
 from greenrfm.errors import UserError
-from greenrfm.reading import Cancelled, Reader, coarse_volume, resample
+from greenrfm.reading import Cancelled, HeatMaps, Reader, coarse_volume, resample
 from greenrfm.volumes import Volume, orient, read_volume, write_volume
 from make_tiny_bundle import PREPROCESSING, STRIDE, make_tiny_bundle, numpy_features
 
@@ -125,6 +125,19 @@ def test_the_maximum_of_a_heat_map_is_the_cell_that_holds_the_ball(
     place = np.linalg.solve(maps.affine, [*ball, 1.0])[:3]
     np.testing.assert_array_less(np.abs(place - hottest), 0.5 + 0.07)  # a voxel's rounding of the ball
     np.testing.assert_allclose(maps.cell_size_mm, np.multiply(STRIDE, PREPROCESSING.spacing or ()), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("cells", "inner"), [((4, 5, 3), (slice(1, 3), slice(1, 4), slice(1, 2))), ((2, 3, 1), (slice(0, 2), 1, 0))]
+)
+def test_what_is_shown_leaves_the_outermost_cells_out(cells: tuple[int, ...], inner: tuple[slice | int, ...]) -> None:
+    values = np.random.default_rng(0).normal(size=(1, *cells)).astype(np.float32)
+    maps = HeatMaps(("a",), values, np.eye(4), (1.0, 1.0, 1.0), np.eye(4), (8, 8, 8))
+    expected = np.zeros(cells, bool)
+    expected[inner] = True
+    np.testing.assert_array_equal(maps.inner, expected)
+    np.testing.assert_array_equal(maps.shown("a")[expected], values[0][expected])
+    assert (maps.shown("a")[~expected] == values[0][expected].min()).all()
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])

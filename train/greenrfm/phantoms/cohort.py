@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from greenrfm.cohort import Cohort, Study, split_by_patient, write_cohort
 from greenrfm.errors import UserError
@@ -20,6 +18,7 @@ from greenrfm.findings import LabelTable, State, load_finding_set
 from greenrfm.phantoms.study import draw_study
 from greenrfm.progress import Progress
 from greenrfm.volumes import Volume, write_volume
+from greenrfm.workers import make_pool
 
 FINDING_SET = "chest-ct-18"
 FRACTIONS = {"train": 0.7, "validation": 0.12, "test": 0.18}
@@ -91,8 +90,7 @@ def _write_all(
     missing = [item for item in plan if not (out / "truth" / item[0] / "truth.json").is_file()]
     done = len(plan) - len(missing)
     progress("generate studies", done, len(plan))
-    # One thread each: the workers already fill the cores, and numpy's own would only get in each other's way.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,)) as pool:
+    with make_pool(workers) as pool:
         jobs = [pool.submit(_write_one, str(out), item[0], item[2], item[3], matrix) for item in missing]
         try:
             for job in as_completed(jobs):

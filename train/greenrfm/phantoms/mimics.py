@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from greenrfm.phantoms.anatomy import Chest
-from greenrfm.phantoms.canvas import WHOLE
 
 
 def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
@@ -42,13 +41,13 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
     surface = 0.86 * chest.back * np.sqrt(np.clip(1 - (c.x / (1.08 * p.half_width)) ** 2, 0.05, 1))
     if rng.random() < 0.3:  # lung that lies undermost is denser in everybody
         dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 24)))
-        c.paint(WHOLE, 0.8 * dependent.astype(np.float32), float(rng.uniform(-650, -480)))
+        c.hu[dependent] += np.float32(0.8) * (float(rng.uniform(-650, -480)) - c.hu[dependent])
     if rng.random() < 0.5:  # fluid below the diaphragm
         side = float(rng.choice((-1, 1)))
         at = (0.62 * side * p.half_width, 0.2 * chest.back, float(chest.floor.min()) - 12)
         a, b, h = (float(axis) for axis in rng.uniform(28, 60, 3))
         box, cover = c.ellipsoid(at, (a, b, h))
-        below = (c.z < chest.floor - 5)[box]
+        below = c.z[:, :, box[2]] < chest.floor[box[0], box[1]] - 5
         c.paint(box, cover * below * (c.hu[box] > -150) * (c.hu[box] < 120), float(rng.uniform(0, 22)))
     if "pleural_effusion" not in present and rng.random() < 0.25:  # thickened pleura or fat behind the lung
         depth = float(rng.uniform(3, 7))

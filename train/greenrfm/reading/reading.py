@@ -65,9 +65,10 @@ class HeatMaps:
         Half of what an outermost cell looks at is the network's own zero padding, not the field: such a cell is a
         part of the logit, but says nothing of a place. An axis of one or two cells has no inner ones, all count.
         """
-        inner = np.ones(self.values.shape[1:], bool)
-        for axis, cells in enumerate(inner.shape):
-            if cells > 2:
+        extents: tuple[int, ...] = self.values.shape[1:]
+        inner = np.ones(extents, bool)
+        for axis, extent in enumerate(extents):
+            if extent > 2:
                 np.moveaxis(inner, axis, 0)[[0, -1]] = False
         return inner
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from greenrfm.cohort import Study
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
 from greenrfm.progress import Progress
-from greenrfm.volumes import Preprocessing, one_itk_thread, read_volume
+from greenrfm.volumes import Preprocessing, read_volume
+from greenrfm.workers import make_pool
 
 
 def prepare(
@@ -37,10 +37,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     done = len(targets) - len(missing)
     progress("prepare volumes", done, len(targets))
-    # "spawn": forking a process that already runs torch's threads can hang.
-    with ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=one_itk_thread
-    ) as pool:
+    with make_pool(workers) as pool:
         jobs = {
             pool.submit(_prepare_one, study, preprocessing, str(target)): study for target, study in missing.items()
         }

@@ -2,7 +2,6 @@
 
 from greenrfm.volumes.preprocessing import PRESETS, Prepared, Preprocessing
 from greenrfm.volumes.read import VOLUME_SUFFIXES, read_volume
-from greenrfm.volumes.threads import one_itk_thread
 from greenrfm.volumes.volume import CANONICAL, Volume, orient, to_canonical
 from greenrfm.volumes.write import write_volume
 
@@ -13,7 +12,6 @@ __all__ = [
     "Prepared",
     "Preprocessing",
     "Volume",
-    "one_itk_thread",
     "orient",
     "read_volume",
     "to_canonical",

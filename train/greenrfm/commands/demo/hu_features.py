@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,8 @@ from numpy.typing import NDArray
 
 from greenrfm.cohort import Study
 from greenrfm.progress import Progress
-from greenrfm.volumes import one_itk_thread, read_volume, to_canonical
+from greenrfm.volumes import read_volume, to_canonical
+from greenrfm.workers import make_pool
 
 # HU; what lies outside falls into the outermost bins.
 LOWEST, WIDTH, BINS = -1024, 40, 65
@@ -23,7 +22,7 @@ def hu_features(studies: Sequence[Study], workers: int, progress: Progress) -> N
     images = [str(study.images["image"]) for study in studies]
     rows: list[NDArray[np.float64]] = []
     progress("control: HU histogram", 0, len(images))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), one_itk_thread) as pool:
+    with make_pool(workers) as pool:
         for row in pool.map(_describe, images, chunksize=4):
             rows.append(row)
             progress("control: HU histogram", len(rows), len(images))
