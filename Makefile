@@ -5,7 +5,7 @@ PIP_ARGS ?=
 OUT ?= demo
 BIN := .venv/bin
 
-.PHONY: demo test screenshots lint clean
+.PHONY: demo test test-slicer-5.12 screenshots lint clean
 
 demo: .venv/train
 	$(BIN)/greenrfm demo --out $(OUT)
@@ -14,6 +14,10 @@ demo: .venv/train
 test: .venv/dev lint
 	$(BIN)/python -m pytest --ignore=Testing/slicer
 	$(BIN)/python -m pytest Testing/slicer
+
+# The same tests against the other Slicer: an environment of its own, because each slicer-core wants its own VTK.
+test-slicer-5.12: .venv-5.12/ready
+	.venv-5.12/bin/python -m pytest Testing/slicer
 
 # Pictures for the README, with the bundle that `make demo` left.
 screenshots: .venv/dev
@@ -38,5 +42,14 @@ lint: .venv/dev
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[train,dev]'
 	touch $@
 
+# Reading, drawing phantoms and making bundles; neither training nor the checkers.
+.venv-5.12/ready: pyproject.toml constraints.txt
+	test -x .venv-5.12/bin/python || $(PYTHON) -m venv .venv-5.12 || { rm -rf .venv-5.12; exit 1; }
+	echo '*' > .venv-5.12/.gitignore
+	grep -vE '^(slicer-core|vtk)==' constraints.txt > .venv-5.12/constraints.txt
+	.venv-5.12/bin/python -m pip install --quiet $(PIP_ARGS) -c .venv-5.12/constraints.txt -e . \
+		slicer-core==5.12.4.0 vtk==9.6.0 PySide6-Essentials cmake pytest pytest-timeout hypothesis onnx scipy
+	touch $@
+
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv .venv-5.12 build demo

@@ -64,9 +64,12 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced),
+            (slicer.mrmlScene.StartImportEvent, self.onSceneStartImport),
             (slicer.mrmlScene.EndImportEvent, self.onSceneReplaced),
+            (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
         ):
-            self.addObserver(slicer.mrmlScene, event, handler)
+            # After the volume selector, which builds its list anew at the end of an import and of a closing.
+            self.addObserver(slicer.mrmlScene, event, handler, priority=-1.0)
         self.panel.use(self.logic.parameters())
 
     def enter(self):
@@ -77,12 +80,20 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """Stop a running analysis before Slicer closes or reloads the module."""
         self.removeObservers()
-        if self.logic is not None:
-            self.logic.analysis.close()
+        if self.panel is not None:
+            self.panel.close()
 
     def onSceneStartClose(self, caller, event):
         """Let go of the scene's nodes before they are deleted."""
         self.panel.use(None)
+
+    def onSceneStartImport(self, caller, event):
+        """Take nothing that happens while nodes are added for a choice of the user."""
+        self.panel.wait_for_import()
+
+    def onNodeRemoved(self, caller, event):
+        """Notice that the shown result's nodes are gone."""
+        self.panel.look_for_removed()
 
     def onSceneReplaced(self, caller, event):
         """Take over the parameters of a new scene, or of one that was just loaded."""

@@ -62,7 +62,8 @@ FILTER_BIAS = np.array([-0.1, -0.4, 0.2, 0.2], np.float32)
 def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int = 0, rounds: int = 1) -> Bundle:
     """Write the tiny bundle to `folder`; `layers` slow convolutions make its vision network worth cancelling.
 
-    `rounds` goes through them again and again, in a small file: for a network that nobody can wait for.
+    `rounds` goes through them again and again in a full field, less often in a smaller one such as the reference's:
+    a network that nobody can wait for, in a small file.
     """
     parts = folder.parent / f"{folder.name}-parts"
     parts.mkdir(parents=True)
@@ -128,7 +129,14 @@ def vision_model(projection: NDArray[np.float32], layers: int, rounds: int = 1) 
         current = f"slow{layer}"
     if layers and rounds > 1:
         constants["rounds"] = np.array(rounds, np.int64)
-        nodes, current = [helper.make_node("Loop", ["rounds", "", "volume"], ["last"], body=_body(nodes))], "last"
+        constants["full"] = np.array(np.prod(PREPROCESSING.size), np.int64)
+        nodes = [
+            helper.make_node("Size", ["volume"], ["voxels"]),
+            helper.make_node("Mul", ["voxels", "rounds"], ["voxel_rounds"]),
+            helper.make_node("Div", ["voxel_rounds", "full"], ["count"]),
+            helper.make_node("Loop", ["count", "", "volume"], ["last"], body=_body(nodes)),
+        ]
+        current = "last"
     constants |= {
         "filters": FILTERS.reshape(4, 1, 1, 1, 1),
         "filter_bias": FILTER_BIAS,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenrfm.bundle import Bundle
 from greenrfm.evaluation.localisation import coverage, localise
 from greenrfm.phantoms.study import PhantomStudy, draw_study
-from greenrfm.reading import Reader, Reading
+from greenrfm.reading import HeatMaps, Reader, Reading
 from greenrfm.volumes import Volume
 from slicer_harness import boot
 from slicer_harness.events import click, click_cell, process_events, wait_until
@@ -33,6 +33,8 @@ PATIENTS = range(5_500_000, 5_500_040)
 MATRIX = 192
 # A random cell of the body must seldom meet the finding, or a hit would say nothing.
 CHANCE = 0.2
+# The views jump to the middle of the highest cell, which is several centimetres wide: the finding must be seen there.
+NEAR_MM = 12.0
 LUNG_WINDOW = (-1150.0, 350.0)
 OPACITY = 0.55
 PANEL_SIZE = (460, 760)
@@ -84,10 +86,17 @@ def located_findings(study: PhantomStudy, reading: Reading) -> dict[str, float]:
             continue
         heat = maps[score.key]
         place = localise(heat, maps.affine, mask, volume.affine, study.body)
-        if place.hit == 1 and place.chance < CHANCE:
+        if place.hit == 1 and place.chance < CHANCE and distance_from_peak(heat, maps, mask, volume) < NEAR_MM:
             share = coverage(heat.shape, maps.affine, mask, volume.affine)
             located[score.key] = float(share[np.unravel_index(heat.argmax(), heat.shape)])
     return located
+
+
+def distance_from_peak(heat: NDArray[Any], maps: HeatMaps, mask: NDArray[np.bool_], volume: Volume) -> float:
+    """Return how far, in mm, the middle of the highest cell lies from the nearest voxel of the finding."""
+    peak = maps.affine @ [*np.unravel_index(heat.argmax(), heat.shape), 1.0]
+    voxels = np.argwhere(mask) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    return float(np.linalg.norm(voxels - peak[:3], axis=1).min())
 
 
 def take(slicer: Any, shot: Shot, bundle: Path, out: Path) -> None:

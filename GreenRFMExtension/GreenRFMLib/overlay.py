@@ -1,4 +1,8 @@
-"""A heat map over the slice views, through the MRML nodes of the views: a layout manager need not exist."""
+"""A heat map over the slice views, through the MRML nodes of the views: a layout manager need not exist.
+
+What a view showed there before, such as the PET of a PET/CT, is remembered in the view's node, so in the scene,
+and comes back when the heat map is hidden.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,37 @@ from typing import Any
 
 import slicer
 
+_FORMER, _FORMER_OPACITY = "GreenRFM.formerForeground", "GreenRFM.formerForegroundOpacity"
+
 
 def show(volume: Any, heat_map: Any, opacity: float) -> None:
     """Show `volume` in all slice views, with `heat_map` over it; the views keep their place and zoom."""
     for composite in _composites():
+        over = _foreground(composite)
+        if not _is_heat_map(over):
+            composite.SetNodeReferenceID(_FORMER, over.GetID() if over is not None else None)
+            composite.SetAttribute(_FORMER_OPACITY, str(composite.GetForegroundOpacity()))
         composite.SetBackgroundVolumeID(volume.GetID())
         composite.SetForegroundVolumeID(heat_map.GetID())
         composite.SetForegroundOpacity(opacity)
 
 
 def hide(heat_map: Any) -> None:
-    """Take `heat_map` off the slice views; another foreground stays."""
+    """Take `heat_map`, or one that was deleted, off the slice views, and show again what was there before.
+
+    Another foreground stays: the user chose it meanwhile.
+    """
     for composite in _composites():
-        if heat_map is not None and composite.GetForegroundVolumeID() == heat_map.GetID():
-            composite.SetForegroundVolumeID(None)
+        over = _foreground(composite)
+        opacity = composite.GetAttribute(_FORMER_OPACITY)
+        if (over is not None and over is heat_map) or (over is None and opacity is not None):
+            former = composite.GetNodeReference(_FORMER)
+            composite.SetForegroundVolumeID(former.GetID() if former is not None else None)
+            composite.SetForegroundOpacity(_number(opacity))
+        elif opacity is None or _is_heat_map(over):
+            continue
+        composite.SetNodeReferenceID(_FORMER, None)
+        composite.RemoveAttribute(_FORMER_OPACITY)
 
 
 def jump(position: tuple[float, float, float]) -> None:
@@ -29,3 +50,20 @@ def jump(position: tuple[float, float, float]) -> None:
 
 def _composites() -> list[Any]:
     return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
+
+
+def _foreground(composite: Any) -> Any:
+    node_id = composite.GetForegroundVolumeID()
+    return slicer.mrmlScene.GetNodeByID(node_id) if node_id else None
+
+
+def _is_heat_map(node: Any) -> bool:
+    return node is not None and node.GetAttribute("GreenRFM.role") == "heat map"
+
+
+def _number(text: str | None) -> float:
+    """Return the opacity that a scene's file holds, 0 if it is none: Slicer's own for an empty foreground."""
+    try:
+        return min(max(float(text or 0), 0.0), 1.0)
+    except ValueError:
+        return 0.0

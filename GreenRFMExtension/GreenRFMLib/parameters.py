@@ -47,7 +47,10 @@ class Parameters:
     @property
     def opacity(self) -> float:
         """The opacity of the heat map, 0 to 1."""
-        return float(self.node.GetParameter("Opacity") or 0.5)
+        try:
+            return min(1.0, max(0.0, float(self.node.GetParameter("Opacity"))))
+        except ValueError:  # a new scene, or one that somebody edited
+            return 0.5
 
     @opacity.setter
     def opacity(self, value: float) -> None:

@@ -37,14 +37,21 @@ class Requirements:
         Raises
         ------
         UserError
-            If the user declines, the installation fails, or something is still missing after it.
+            If the user declines, the installation cannot start or fails, or something is still missing after it.
         """
         missing = self.missing()
         try:
             if missing:
                 _install(missing)
-        except RuntimeError as error:  # how slicer.packaging says that the user declined
-            raise UserError(_("Nothing was installed, and without it no volume can be read.")) from error
+        except RuntimeError as error:
+            # slicer.packaging raises it when the user declines, which only its message tells, but also for an
+            # installation that it cannot start.
+            if "declined" in str(error):
+                raise UserError(_("Nothing was installed, and without it no volume can be read.")) from error
+            logging.error("GreenRFM: the installation did not start: %s", error)
+            raise UserError(
+                _("The installation could not start; another one may be running. Try again later (see the log).")
+            ) from error
         except (subprocess.CalledProcessError, OSError) as error:
             logging.error("GreenRFM: pip ended with %s", type(error).__name__)
             raise UserError(

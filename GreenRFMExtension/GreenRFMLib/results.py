@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import vtk
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
-from GreenRFMLib.scene import Voxels
+from GreenRFMLib.scene import Voxels, fingerprint, ijk_to_ras
 
 if TYPE_CHECKING:
     from greenrfm.reading import HeatMaps, Reading
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _VOLUME, _HEAT_MAP, _MAPS = "GreenRFM.volume", "GreenRFM.heatMap", "GreenRFM.maps"
 _ROLE, _NOTICE, _WARNINGS, _BUNDLE = "GreenRFM.role", "GreenRFM.notice", "GreenRFM.warnings", "GreenRFM.bundle"
 _TIME, _SCORES, _CELL, _FINDING = "GreenRFM.time", "GreenRFM.scores", "GreenRFM.cellSizeMm", "GreenRFM.finding"
+_PLACE, _VOXELS = "GreenRFM.ijkToRAS", "GreenRFM.voxels"
+_SAME_PLACE_MM = 0.01  # a saved and loaded volume lies where it was, but for rounding
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Result:
     bundle_hash: str
     time: str
     cell_size_mm: tuple[float, float, float]
+    ijk_to_ras: NDArray[np.float64]
+    voxels: str
+    _heat_map: Any
 
     @property
     def volume(self) -> Any:
@@ -65,8 +71,14 @@ class Result:
 
     @property
     def heat_map(self) -> Any:
-        """Return the visible heat map volume, or None if the user deleted it."""
-        return self.table.GetNodeReference(_HEAT_MAP)
+        """Return the visible heat map volume, also of a deleted table, or None if the map itself was deleted."""
+        node = self._heat_map
+        return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+    @property
+    def maps(self) -> Any:
+        """Return the hidden volume with the maps of all findings, or None if it is gone."""
+        return _volume_in(self.table, _MAPS)
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,8 @@ def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequen
             (_TIME, datetime.datetime.now().isoformat(" ", "seconds")),
             (_SCORES, json.dumps([asdict(score) for score in scores])),
             (_CELL, json.dumps(reading.heatmaps.cell_size_mm)),
+            (_PLACE, json.dumps(voxels.own.tolist())),
+            (_VOXELS, fingerprint(volume)),
         ):
             table.SetAttribute(name, text)
         for node in (table, heat_map):
@@ -144,53 +158,107 @@ def find(volume: Any) -> Result | None:
 
 
 def remove(result: Result) -> None:
-    """Remove the nodes of a result from the scene."""
-    for node in (result.heat_map, result.table.GetNodeReference(_MAPS), result.table):
-        if node is not None:
+    """Remove the nodes of a result from the scene, with the storage and display nodes that saving and showing made."""
+    nodes = [node for node in (result.heat_map, result.maps, result.table) if node is not None]
+    companions = [
+        companion
+        for node in nodes
+        for companion in (
+            *(node.GetNthStorageNode(index) for index in range(node.GetNumberOfStorageNodes())),
+            *(node.GetNthDisplayNode(index) for index in range(_number_of_display_nodes(node))),
+        )
+    ]
+    for node in (*nodes, *companions):
+        if node is not None and slicer.mrmlScene.IsNodePresent(node):
             slicer.mrmlScene.RemoveNode(node)
+
+
+def follow_volume(result: Result) -> bool:
+    """Put the maps under the transform that the volume is under now; return whether they still belong to it.
+
+    They do not if its voxels, or their place in the volume's own coordinates, are no longer what was read.
+    """
+    volume = result.volume
+    if volume is None or volume.GetImageData() is None:
+        return False
+    for node in (result.heat_map, result.maps):
+        if node is not None and node.GetTransformNodeID() != volume.GetTransformNodeID():
+            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    reach = np.array([*volume.GetImageData().GetDimensions(), 1])  # no voxel moves by more than its corners do
+    moved = np.abs(ijk_to_ras(volume) - result.ijk_to_ras) @ reach
+    return bool(moved.max() < _SAME_PLACE_MM) and fingerprint(volume) == result.voxels
 
 
 def show_finding(result: Result, key: str) -> Peak | None:
     """Fill the result's heat map volume with the cells of finding `key`; return the highest, or None without maps."""
-    heat_map, hidden = result.heat_map, result.table.GetNodeReference(_MAPS)
+    heat_map, hidden = result.heat_map, result.maps
     keys = [score.key for score in result.scores]
     if heat_map is None or hidden is None or hidden.GetImageData() is None or key not in keys:
         return None
     score = result.scores[keys.index(key)]
     stack = slicer.util.arrayFromVolume(hidden)
     depth = len(stack) // len(keys)
+    if stack.ndim != 3 or depth * len(keys) != len(stack) or depth == 0:
+        return None
     cells = stack[keys.index(key) * depth :][:depth]
     slicer.util.updateVolumeFromArray(heat_map, cells)
     heat_map.SetAttribute(_FINDING, key)
     top = float(cells.max())
+    if heat_map.GetDisplayNode() is None:
+        _prepare_display(heat_map, [])
     display = heat_map.GetDisplayNode()
     # From the logit at which the finding is called present to the highest cell, at least one logit apart: a map
     # that hardly reaches it must not look like one that burns.
     display.SetThreshold(score.decision_logit, max(top, score.decision_logit) + 1.0)
     display.SetWindowLevelMinMax(score.decision_logit, max(top, score.decision_logit + 1.0))
     index = np.unravel_index(int(cells.argmax()), cells.shape)[::-1]
-    local = vtk.vtkMatrix4x4()
-    heat_map.GetIJKToRASMatrix(local)
-    own = slicer.util.arrayFromVTKMatrix(local) @ [*index, 1.0]
+    own = ijk_to_ras(heat_map) @ [*index, 1.0]
     world = [0.0, 0.0, 0.0]
     heat_map.TransformPointToWorld(list(own[:3]), world)
     return Peak((world[0], world[1], world[2]), top >= score.decision_logit)
 
 
 def _parsed(table: Any) -> Result | None:
-    """Return the result that `table` describes, or None if its attributes are not ours."""
+    """Return the result that `table` describes, or None if its attributes are not ours: a scene is a file."""
     try:
-        return Result(
-            table,
-            tuple(Score(**row) for row in json.loads(table.GetAttribute(_SCORES))),
-            table.GetAttribute(_NOTICE) or "",
-            tuple(json.loads(table.GetAttribute(_WARNINGS))),
-            table.GetAttribute(_BUNDLE) or "",
-            table.GetAttribute(_TIME) or "",
-            tuple(json.loads(table.GetAttribute(_CELL))),
-        )
+        scores = tuple(Score(**row) for row in json.loads(table.GetAttribute(_SCORES)))
+        warnings = tuple(json.loads(table.GetAttribute(_WARNINGS)))
+        cell_size = tuple(json.loads(table.GetAttribute(_CELL)))
+        place = np.array(json.loads(table.GetAttribute(_PLACE)), np.float64)
     except (TypeError, ValueError):
         return None
+    texts = (*warnings, *(text for score in scores for text in (score.key, score.name)))
+    numbers = (*cell_size, *(n for score in scores for n in (score.probability, score.threshold, score.decision_logit)))
+    if (
+        not scores
+        or not all(isinstance(text, str) for text in texts)
+        or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        or len(cell_size) != 3
+        or place.shape != (4, 4)
+    ):
+        return None
+    return Result(
+        table,
+        scores,
+        table.GetAttribute(_NOTICE) or "",
+        warnings,
+        table.GetAttribute(_BUNDLE) or "",
+        table.GetAttribute(_TIME) or "",
+        cell_size,
+        place,
+        table.GetAttribute(_VOXELS) or "",
+        _volume_in(table, _HEAT_MAP),
+    )
+
+
+def _volume_in(table: Any, role: str) -> Any:
+    """Return the volume that `table` refers to, or None: a scene's file may name any node there."""
+    node = table.GetNodeReference(role)
+    return node if node is not None and node.IsA("vtkMRMLScalarVolumeNode") else None
+
+
+def _number_of_display_nodes(node: Any) -> int:
+    return int(node.GetNumberOfDisplayNodes()) if node.IsA("vtkMRMLDisplayableNode") else 0
 
 
 def _stacked(heatmaps: HeatMaps, voxels: Voxels) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -6,6 +6,7 @@ the world.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from greenrfm.volumes import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to LPS mm, and back
+_SAMPLES = 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +36,10 @@ class Voxels:
         (i, j, k), a view of the node's own memory.
     affine
         4 × 4: voxel index to LPS mm of the world, with the parent transforms of that moment.
-    to_node
-        4 × 4: LPS mm of the world to the node's own RAS mm.
+    own
+        4 × 4: voxel index to the node's own RAS mm.
+    world
+        4 × 4: the node's own RAS mm to RAS mm of the world.
     modality
         "CT", "MR", … from the subject hierarchy, or "".
     changed
@@ -44,13 +48,25 @@ class Voxels:
 
     array: NDArray[Any]
     affine: NDArray[np.float64]
-    to_node: NDArray[np.float64]
+    own: NDArray[np.float64]
+    world: NDArray[np.float64]
     modality: str
     changed: int
 
+    @property
+    def to_node(self) -> NDArray[np.float64]:
+        """LPS mm of the world to the node's own RAS mm, 4 × 4."""
+        return np.linalg.inv(self.world) @ LPS
+
     def still_in(self, node: Any) -> bool:
-        """Return whether `node` is in the scene and holds the same voxels as when they were taken."""
-        return node.GetScene() is slicer.mrmlScene and _scalars(node) is not None and _changed(node) == self.changed
+        """Return whether `node` is in the scene and holds the same voxels, at the same place, as when taken."""
+        if node.GetScene() is not slicer.mrmlScene or _scalars(node) is None or _changed(node) != self.changed:
+            return False
+        try:
+            world = _world(node)
+        except UserError:
+            return False
+        return np.array_equal(ijk_to_ras(node), self.own) and np.array_equal(world, self.world)
 
     def copy(self) -> Volume:
         """Return a copy of the voxels as greenrfm's volume; takes a second or two, so call it in the worker.
@@ -96,7 +112,29 @@ def voxels_of(node: Any) -> Voxels:
     affine = _affine(node, world)
     shape = node.GetImageData().GetDimensions()[::-1]
     array = vtk_to_numpy(_scalars(node)).reshape(shape).transpose(2, 1, 0)
-    return Voxels(array, affine, np.linalg.inv(world) @ LPS, _modality(node), _changed(node))
+    return Voxels(array, affine, ijk_to_ras(node), world, _modality(node), _changed(node))
+
+
+def ijk_to_ras(node: Any) -> NDArray[np.float64]:
+    """Return voxel index to the node's own RAS mm, 4 × 4, without its parent transforms."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.array(slicer.util.arrayFromVTKMatrix(matrix))
+
+
+def fingerprint(node: Any) -> str:
+    """Return what tells the voxels of a volume node from others, also after the scene was saved and loaded.
+
+    A sample of them, in a few milliseconds: a heat map's cell holds thousands of voxels, so no change that
+    could matter to it is missed, but one of single voxels is.
+    """
+    scalars = _scalars(node)
+    if scalars is None:
+        return ""
+    voxels = vtk_to_numpy(scalars).reshape(-1)
+    step = max(1, len(voxels) // _SAMPLES) | 1  # odd: rows have even lengths, and no column may be left out
+    checksum = zlib.crc32(np.ascontiguousarray(voxels[::step]))
+    return f"{node.GetImageData().GetDimensions()} {voxels.dtype} {checksum:08x}"
 
 
 def _check_kind(node: Any) -> None:
@@ -117,9 +155,7 @@ def _check_kind(node: Any) -> None:
 
 def _affine(node: Any, world: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return voxel index to LPS mm of the world; raise for axes not at right angles to 0.1 %, as greenrfm does."""
-    own = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(own)
-    affine = LPS @ world @ slicer.util.arrayFromVTKMatrix(own)
+    affine = LPS @ world @ ijk_to_ras(node)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if np.isfinite(affine).all() and lengths.all():
         directions = affine[:3, :3] / lengths
@@ -136,7 +172,7 @@ def _world(node: Any) -> NDArray[np.float64]:
         if not parent.IsTransformToWorldLinear():
             raise UserError(_("A non-linear transform bends this volume. Harden it onto a copy and choose the copy."))
         parent.GetMatrixTransformToWorld(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
+    return np.array(slicer.util.arrayFromVTKMatrix(matrix))
 
 
 def _scalars(node: Any) -> Any:

@@ -2,23 +2,81 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import pytest
 
 from greenrfm.bundle import Bundle
 from greenrfm.phantoms.study import draw_study
-from greenrfm.reading import Reader, Reading
+from greenrfm.reading import Cancelled, Reader, Reading
 from greenrfm.volumes import Volume, read_volume, write_volume
+from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.events import Heartbeat, choose_node, click, click_cell, process_events, wait_until
 from slicer_harness.extension import extension_folder
 from slicer_harness.module import load_module
 
+VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 UNICODE = "Ünï cödé 胸部"
 REAL_CT = Path("ct_chest_LIDC-IDRI-0314/lidc0314_1.5x1.5x3.nii.gz")
+
+
+def endless_bundle(folder: Path) -> Bundle:
+    """Write a bundle whose network takes minutes: 100 000 layers, of which a machine does a thousand in a second."""
+    return make_tiny_bundle(folder, layers=100, rounds=1000)
+
+
+class Networks:
+    """Follows the reading: whether a network is at work now, and how each read ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at_work = threading.Event()
+        self.endings: list[type | None] = []  # the exception's type, or None for a reading
+        run, read = onnxruntime.InferenceSession.run, Reader.read
+
+        def followed_run(*arguments: Any, **named: Any) -> Any:
+            self.at_work.set()
+            try:
+                return run(*arguments, **named)
+            finally:
+                self.at_work.clear()
+
+        def followed_read(*arguments: Any, **named: Any) -> Any:
+            try:
+                reading = read(*arguments, **named)
+            except BaseException as error:
+                self.endings.append(type(error))
+                raise
+            self.endings.append(None)
+            return reading
+
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", followed_run)
+        monkeypatch.setattr(Reader, "read", followed_read)
+
+    def wait_until_at_work(self) -> None:
+        """Wait until the network is well under way."""
+        wait_until(self.at_work.is_set, 30)
+        process_events(200)
+        assert self.at_work.is_set()
+        assert self.endings == []
+
+    def assert_cancelled_at_once(self) -> None:
+        """Assert that the network gave up by itself, within two seconds from now, and no thread is left."""
+        began = time.monotonic()
+        wait_until(lambda: not workers(), 5)
+        assert time.monotonic() - began < 2
+        assert self.endings == [Cancelled]
+
+
+def workers() -> list[threading.Thread]:
+    """Return the threads of analyses that did not end yet."""
+    return [thread for thread in threading.enumerate() if thread.name == "GreenRFM analysis"]
 
 
 def phantom_file(folder: Path, matrix: int = 64) -> Path:
@@ -114,6 +172,19 @@ def panel() -> Iterator[Hand]:
 
 
 @contextmanager
+def slice_views() -> Iterator[None]:
+    """Make three slice views, without which there is nothing to lay a heat map over."""
+    from slicer_harness.views import SliceView  # VTK and MRML, once the environment stands
+
+    made = [SliceView(*names) for names in VIEWS.items()]
+    try:
+        yield
+    finally:
+        for view in made:
+            view.close()
+
+
+@contextmanager
 def responsive(limit_s: float = 0.2) -> Iterator[Heartbeat]:
     """Assert that the UI thread was never blocked for longer than `limit_s`."""
     with Heartbeat() as heartbeat:
@@ -128,6 +199,29 @@ def shown_heat_map(slicer: Any) -> Any:
     assert composites, "this test needs slice views"
     (shown,) = {composite.GetForegroundVolumeID() for composite in composites}
     return slicer.mrmlScene.GetNodeByID(shown) if shown else None
+
+
+def scan(slicer: Any, name: str = "scan") -> Any:
+    """Return a small scan of lung with one dense block."""
+    array = np.full((40, 60, 60), -900, np.int16)
+    array[10:20, 20:35, 30:45] = 400
+    return slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([-2.5, -2.5, 4.0, 1.0]), name=name)
+
+
+def with_heat_map(slicer: Any, hand: Hand, bundle: Bundle) -> Any:
+    """Return a scan that was analyzed, with its heat map over the views."""
+    node = scan(slicer)
+    hand.choose(node, bundle.folder)
+    hand.analyze()
+    click(hand.ui.heatMapCheckBox)
+    assert shown_heat_map(slicer).GetName() == "GreenRFM heat map of scan"
+    return node
+
+
+def fusion(slicer: Any) -> list[tuple[str, float]]:
+    """Return what lies over each slice view, and how opaque."""
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return [(one.GetForegroundVolumeID() or "", round(one.GetForegroundOpacity(), 6)) for one in composites]
 
 
 def node_names(slicer: Any) -> list[str]:

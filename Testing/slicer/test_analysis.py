@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import logging
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from analyze_panel import UNICODE, turned_volume
+from analyze_panel import UNICODE, Networks, endless_bundle, turned_volume, workers
 
 from greenrfm.bundle import Bundle
 from greenrfm.reading import Reader
@@ -37,7 +34,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("analysis") / "slow", layers=400)
+    return endless_bundle(tmp_path_factory.mktemp("analysis") / "slow")
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
+    return Networks(monkeypatch)
 
 
 @pytest.fixture
@@ -72,10 +74,6 @@ def run(slicer: Any) -> Iterator[Run]:
     yield made
     made.analysis.close()
     assert not workers()
-
-
-def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "GreenRFM analysis"]
 
 
 def voxels_of(node: Any) -> Any:
@@ -236,15 +234,13 @@ def test_too_little_memory_is_a_sentence(run: Run, tiny: Bundle) -> None:
     assert "not enough memory" in run.outcome(Huge(), tiny.folder).sentence
 
 
-def test_cancelling_the_network_ends_its_thread_at_once(run: Run, node: Any, slow: Bundle) -> None:
+def test_cancelling_the_network_ends_its_thread_at_once(run: Run, node: Any, slow: Bundle, networks: Networks) -> None:
     run.start(voxels_of(node), slow.folder)
-    wait_until(lambda: "Reading the volume" in run.stages, 30)
+    networks.wait_until_at_work()
     assert run.analysis.running
     run.analysis.cancel()
     assert not run.analysis.running
-    began = time.monotonic()
-    wait_until(lambda: not workers(), 20)
-    assert time.monotonic() - began < 2  # the whole network takes longer than a test may
+    networks.assert_cancelled_at_once()
     assert run.outcomes == []
 
 
@@ -263,12 +259,13 @@ def test_cancelled_while_preprocessing_the_next_one_starts_at_once_and_only_it_h
     assert run.outcomes[0].reading.scores
 
 
-def test_closing_waits_for_the_thread(node: Any, slow: Bundle) -> None:
+def test_closing_ends_the_network_and_waits_for_its_thread(node: Any, slow: Bundle, networks: Networks) -> None:
     run = Run()
     run.start(voxels_of(node), slow.folder)
-    wait_until(lambda: "Reading the volume" in run.stages, 30)
+    networks.wait_until_at_work()
     run.analysis.close()
     assert not workers()
+    networks.assert_cancelled_at_once()
 
 
 def test_a_second_start_while_running_is_refused(run: Run, node: Any, tiny: Bundle) -> None:
@@ -278,17 +275,3 @@ def test_a_second_start_while_running_is_refused(run: Run, node: Any, tiny: Bund
         run.start(voxels_of(node), tiny.folder)
     held.go_on.set()
     wait_until(lambda: bool(run.outcomes), 30)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="usleep is POSIX")
-def test_the_reading_goes_on_although_the_main_thread_keeps_pythons_lock(run: Run, node: Any, tiny: Bundle) -> None:
-    # In Slicer the event loop waits in C++ with the lock held; PySide drops it. So this test is the event
-    # loop: it waits with the lock held, as PyDLL calls do, and lets the timer's slot run, nothing else.
-    hold = ctypes.PyDLL(None).usleep
-    began = time.monotonic()
-    run.start(voxels_of(node), tiny.folder)
-    while not run.outcomes:
-        assert time.monotonic() - began < 20, "the worker starves"
-        hold(20_000)
-        run.analysis._poll()
-    assert run.outcomes[0].reading.scores

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import make_tiny_bundle
 from greenrfm.bundle import Bundle
 from greenrfm.reading import Reader
-from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.extension import extension_folder
 
-# The tiny bundle sees a field of 128 mm in cells of 16 mm, centred on the volume, along the volume's own axes.
-CELL_MM = 16.0
+# Cells along the volume's own rows (P), columns (L) and slices (S), centred on the volume, no two sides alike: a
+# mix-up of rows and columns would not be seen in cubes.
+SPACING = (1.5, 2.5, 4.0)
+CELL_MM = {"P": 12.0, "L": 20.0, "S": 16.0}
 # A cell's middle, in mm from the volume's: three different distances, so that no mirrored or swapped axis fits.
-OFFSET = {"L": 24.0, "P": -40.0, "S": 8.0}
+OFFSET = {"L": 30.0, "P": -42.0, "S": 8.0}
+# Of the scan along its stored axes: not cubic either, 150, 144 and 140 mm.
+VOXEL_MM = (3.0, 2.0, 2.5)
+SHAPE = (50, 72, 56)
 CENTRE_RAS = np.array([13.0, -21.0, 47.0])
 DIRECTION = {"L": (-1, 0, 0), "R": (1, 0, 0), "P": (0, -1, 0), "A": (0, 1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 STORED = ("LPS", "RAS", "LAS", "RPI", "LPI", "PSR", "SAL", "AIL")
@@ -27,17 +32,25 @@ VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 
 @dataclass(frozen=True)
 class Scene:
-    """An analysed scan with one dense ball, its heat map, and where the ball is."""
+    """An analysed scan with one dense ball, its heat map, where the ball is, and how the patient is turned."""
 
     volume: Any
     result: Any
     peak: Any
     ball: np.ndarray
+    rotation: np.ndarray
+
+    def cells_away(self, places: np.ndarray) -> np.ndarray:
+        """Return how far RAS places lie from the ball, in cells along the map's own L, P and S axes."""
+        axes = self.rotation @ np.array([DIRECTION[axis] for axis in CELL_MM], float).T
+        return np.abs((places - self.ball) @ axes) / list(CELL_MM.values())
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr(make_tiny_bundle, "PREPROCESSING", replace(make_tiny_bundle.PREPROCESSING, spacing=SPACING))
+        return make_tiny_bundle.make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +83,10 @@ def scan(slicer: Any, stored: str, degrees: tuple[float, float, float]) -> tuple
     """Return a volume node of lung with one dense ball, stored along `stored`, and the ball's middle in RAS mm."""
     rotation = turned(degrees)
     ball = CENTRE_RAS + rotation @ sum(distance * np.array(DIRECTION[axis]) for axis, distance in OFFSET.items())
-    shape = tuple(50 - 2 * axis for axis in range(3))  # 150, 144 and 138 mm: no two axes alike
     affine = np.eye(4)
-    affine[:3, :3] = 3.0 * (rotation @ np.array([DIRECTION[axis] for axis in stored]).T)
-    affine[:3, 3] = CENTRE_RAS - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    affine[:3, :3] = (rotation @ np.array([DIRECTION[axis] for axis in stored]).T) * VOXEL_MM
+    affine[:3, 3] = CENTRE_RAS - affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
+    index = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
     place = index @ affine[:3, :3].T + affine[:3, 3]
     array = np.where(np.linalg.norm(place - ball, axis=-1) < 10, 300, -600).astype(np.int16)
     node = slicer.util.addVolumeFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)), ijkToRAS=affine, name="scan")
@@ -84,14 +96,14 @@ def scan(slicer: Any, stored: str, degrees: tuple[float, float, float]) -> tuple
     return node, ball
 
 
-def analysed(volume: Any, ball: np.ndarray, bundle: Bundle) -> Scene:
+def analysed(volume: Any, ball: np.ndarray, bundle: Bundle, rotation: np.ndarray) -> Scene:
     """Read the volume and store the reading as the panel does; show the ball's finding."""
     from GreenRFMLib import results, scene
 
     voxels = scene.voxels_of(volume)
     reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
     result = results.store(volume, voxels, reading, [0.0] * len(reading.scores))
-    return Scene(volume, result, results.show_finding(result, "lung_nodule"), ball)
+    return Scene(volume, result, results.show_finding(result, "lung_nodule"), ball, rotation)
 
 
 def coloured(picture: np.ndarray) -> np.ndarray:
@@ -106,24 +118,29 @@ def test_the_overlay_is_on_the_ball_and_nowhere_else(
 ) -> None:
     from GreenRFMLib import overlay
 
-    case = analysed(*scan(slicer, stored, degrees), bundle)
+    case = analysed(*scan(slicer, stored, degrees), bundle, turned(degrees))
     assert np.linalg.norm(np.array(case.peak.position) - case.ball) < 0.1
     for view in views.values():
         view.show(case.volume)
     overlay.show(case.volume, case.result.heat_map, 0.6)
     overlay.jump(case.peak.position)
+    extent = np.zeros(3)
     for orientation, view in views.items():
         assert view.distance(case.ball) < 0.1, f"{orientation} did not move to the maximum"
         picture = view.picture()
         row, column = view.pixel(case.ball)
         spots = coloured(picture)
         assert [row, column] in spots.tolist(), f"{orientation}: no colour on the ball"
-        away = np.linalg.norm([view.ras(*spot) - case.ball for spot in spots], axis=1)
-        assert away.max() < CELL_MM, f"{orientation}: colour {away.max():.0f} mm from the ball"
+        away = case.cells_away(np.array([view.ras(*spot) for spot in spots])).max(0)
+        assert away.max() < 1, f"{orientation}: colour {away.round(2)} cells from the ball"
+        extent = np.maximum(extent, away)
         # The ball itself, seen without the overlay, is where the colour is: volume and map agree in the picture too.
         view.composite.SetForegroundOpacity(0)
         bright = np.argwhere(view.picture()[..., 0] > 150)
         assert np.linalg.norm(bright.mean(0) - [row, column]) < 1.5, f"{orientation}: the ball is not in the middle"
+    if degrees == TURNS["straight"]:
+        # As far as a cell's own sides, which differ: along each axis the colour reaches most of the next cell.
+        assert extent.min() > 0.65, f"the colour reaches {extent.round(2)} cells"
 
 
 def test_the_pictures_have_the_patients_right_on_the_left(slicer: Any, views: Any) -> None:
@@ -144,7 +161,7 @@ def test_the_pictures_have_the_patients_right_on_the_left(slicer: Any, views: An
 def test_a_mirrored_heat_map_would_be_noticed(slicer: Any, views: Any, bundle: Bundle, mirrored: int) -> None:
     from GreenRFMLib import overlay
 
-    case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle)
+    case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle, np.eye(3))
     heat_map = case.result.heat_map
     to_ras = slicer.util.arrayFromVTKMatrix(ijk_to_ras(heat_map))
     flip = np.diag([-1.0 if axis == mirrored else 1.0 for axis in range(3)] + [1.0])
@@ -176,7 +193,7 @@ def test_the_overlay_follows_a_transform_set_on_the_scan(slicer: Any, views: Any
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(move))
     volume.SetAndObserveTransformNodeID(transform.GetID())
     moved = (move @ [*ball, 1.0])[:3]
-    case = analysed(volume, moved, bundle)
+    case = analysed(volume, moved, bundle, move[:3, :3])
     assert np.linalg.norm(np.array(case.peak.position) - moved) < 0.1
     for view in views.values():
         view.show(volume)
@@ -185,13 +202,13 @@ def test_the_overlay_follows_a_transform_set_on_the_scan(slicer: Any, views: Any
     for view in views.values():
         spots = coloured(view.picture())
         assert list(view.pixel(moved)) in spots.tolist()
-        assert np.linalg.norm([view.ras(*spot) - moved for spot in spots], axis=1).max() < CELL_MM
+        assert case.cells_away(np.array([view.ras(*spot) for spot in spots])).max() < 1
 
 
 def test_hiding_the_overlay_leaves_no_colour(slicer: Any, views: Any, bundle: Bundle) -> None:
     from GreenRFMLib import overlay
 
-    case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle)
+    case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle, np.eye(3))
     overlay.show(case.volume, case.result.heat_map, 0.6)
     overlay.jump(case.peak.position)
     assert all(len(coloured(view.picture())) for view in views.values())
@@ -205,7 +222,7 @@ def test_the_overlay_is_on_the_ball_in_the_3d_view(slicer: Any, views: Any, bund
 
     if opengl_missing():
         pytest.skip(opengl_missing())
-    case = analysed(*scan(slicer, "PSR", TURNS["gantry tilt"]), bundle)
+    case = analysed(*scan(slicer, "PSR", TURNS["gantry tilt"]), bundle, turned(TURNS["gantry tilt"]))
     axial = views["Axial"]
     axial.show(case.volume)
     overlay.show(case.volume, case.result.heat_map, 0.6)

@@ -121,12 +121,17 @@ def test_ctest_lists_the_generic_test_and_the_modules_own(build: Path) -> None:
     assert names == ["py_nomainwindow_qSlicerGreenRFMModuleGenericTest", "py_GreenRFM"]
 
 
-def test_the_unpacked_module_builds_its_widget_and_finds_its_own_greenrfm(unpacked: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tree", ["build", "unpacked"])
+def test_the_module_builds_its_widget_and_finds_its_own_greenrfm(
+    tree: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    # ctest and a developer's Slicer load the module from the build tree, everybody else from the package.
+    folder = request.getfixturevalue(tree) / MODULES
     script = tmp_path / "load.py"
     script.write_text(LOAD, encoding="utf-8")
-    said = run(sys.executable, str(script), str(unpacked / MODULES), str(ROOT / "Testing"), PYTHONDONTWRITEBYTECODE="1")
-    assert f"greenrfm {unpacked / MODULES / 'GreenRFMTrain' / 'greenrfm'}\n" in said
-    assert f"module {unpacked / MODULES}\n" in said
+    said = run(sys.executable, str(script), str(folder), str(ROOT / "Testing"), PYTHONDONTWRITEBYTECODE="1")
+    assert f"greenrfm {folder / 'GreenRFMTrain' / 'greenrfm'}\n" in said
+    assert f"module {folder}\n" in said
     assert "button analyzeButton\n" in said
 
 

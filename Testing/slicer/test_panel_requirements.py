@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from analyze_panel import Hand, panel
+from analyze_panel import Hand, panel, phantom_file
 
+from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.environment import packaging
 from slicer_harness.events import click
 
@@ -46,6 +50,20 @@ def test_declining_is_a_sentence(hand: Hand, dialogs: Any) -> None:
     assert "Nothing was installed" in hand.status
     assert hand.ui.installButton.enabled
     assert packaging.installed == []
+
+
+def test_an_installation_that_cannot_start_is_not_taken_for_a_refusal(
+    slicer: Any, hand: Hand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def busy(*_requirements: Any, **_options: Any) -> None:
+        raise RuntimeError("A non-blocking pip_install is already in progress. Wait for it to complete.")
+
+    monkeypatch.setattr(slicer.packaging, "pip_ensure", busy)
+    with caplog.at_level(logging.ERROR):
+        click(hand.ui.installButton)
+    assert "another one may be running" in hand.status
+    assert "already in progress" in caplog.text
+    assert hand.ui.installButton.enabled
 
 
 def test_a_failed_installation_is_a_sentence_and_can_be_tried_again(hand: Hand, dialogs: Any) -> None:
@@ -92,3 +110,38 @@ def test_too_old_a_package_counts_as_missing(slicer: Any, tmp_path: Any, monkeyp
         "numpy>=99",
         "no-such-package-at-all",
     ]
+
+
+@pytest.mark.parametrize("fault", ["ImportError", "OSError"])
+def test_a_package_that_is_installed_but_cannot_be_loaded_is_named(
+    fault: str,
+    slicer: Any,
+    load_volume: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = tmp_path / "packages" / "onnxruntime" / "__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text(f"raise {fault}('libonnx.so: cannot open shared object file')\n", encoding="utf-8")
+    bundle, volume = make_tiny_bundle(tmp_path / "bundle").folder, load_volume(phantom_file(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(broken.parents[1])
+    with panel() as hand, caplog.at_level(logging.ERROR):
+        hand.choose(volume, bundle)
+        hand.analyze()
+        assert hand.status.startswith("The package onnxruntime cannot be loaded on this computer.")
+        assert hand.ui.analyzeButton.enabled
+    assert "libonnx.so: cannot open shared object file" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_a_package(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slicer_harness.extension import extension_folder
+
+    monkeypatch.syspath_prepend(extension_folder())
+    from GreenRFMLib.unexpected import sentence_for
+
+    with pytest.raises(OSError, match="nowhere") as caught:
+        Path("/nowhere/at/all").read_bytes()
+    assert "failed unexpectedly (FileNotFoundError)" in sentence_for(caught.value)

@@ -324,6 +324,32 @@ def test_table_and_heat_map_lie_in_the_volumes_study_and_the_maps_are_hidden(sli
     assert hidden.GetAttribute(exclude) == "1"
 
 
+def test_items_that_slicer_filed_at_the_top_move_into_the_volumes_study(slicer: Any, bundle: Bundle) -> None:
+    import vtk
+
+    # As qSlicerSubjectHierarchyPluginLogic does, which is not in slicer-core: each visible node gets an item at once.
+    scene = slicer.mrmlScene
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    filed = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def file_at_the_top(caller: Any, event: Any, node: Any) -> None:
+        if (node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLTableNode")) and not node.GetHideFromEditors():
+            filed.append(hierarchy.CreateItem(hierarchy.GetSceneItemID(), node))
+
+    observer = scene.AddObserver(scene.NodeAddedEvent, file_at_the_top)
+    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+    result, _ = analysed(bundle, node)
+    scene.RemoveObserver(observer)
+    assert len(filed) == 3
+    for made in (result.table, result.heat_map):
+        assert hierarchy.GetItemByDataNode(made) in filed
+        assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(made)) == study
+    assert hierarchy.GetNumberOfItemChildren(study) == 3
+
+
 def test_findings_called_present_come_first_by_their_distance_from_the_threshold(slicer: Any) -> None:
     from GreenRFMLib.results import Score, ranked
 

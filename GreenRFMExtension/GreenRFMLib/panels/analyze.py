@@ -8,7 +8,9 @@ from typing import Any
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
 
 from greenrfm.errors import UserError
 from GreenRFMLib import overlay, results
@@ -22,7 +24,7 @@ from GreenRFMLib.unexpected import sentence_for
 BUNDLE_SETTING = "GreenRFM/Bundle"
 
 
-class AnalyzePanel:
+class AnalyzePanel(VTKObservationMixin):
     """Connects the widgets of Analyze.ui with an analysis, the scene and the settings.
 
     The scene may be replaced under it: `use` gives it the parameters of the scene at hand, or None while
@@ -31,10 +33,13 @@ class AnalyzePanel:
 
     def __init__(self, ui: Any, analysis: Analysis, requirements: Requirements) -> None:
         """Set up the widgets `ui`, as slicer.util.childWidgetVariables gives them; nothing is installed."""
+        VTKObservationMixin.__init__(self)
         self._ui, self._analysis, self._requirements = ui, analysis, requirements
         self._parameters: Parameters | None = None
         self._result: results.Result | None = None
         self._message = ""
+        self._volume_id = ""  # of the volume that is shown, to which the message belongs
+        self._map_belongs = True
         self._updating = False
         self._missing = requirements.missing()
         findings_table.prepare(ui.findingsTable)
@@ -59,7 +64,29 @@ class AnalyzePanel:
                 self._message = _("The scene was closed, so the analysis was cancelled.")
         else:
             self._quietly(self._take_over, parameters)
+            if self._ui.volumeSelector.currentNodeID != self._volume_id:
+                self._message = ""
         self._show_result()
+
+    def wait_for_import(self) -> None:
+        """Ignore the selector until the next `use`: it loses its node while a scene is added to the one at hand."""
+        self._parameters = None
+
+    def close(self) -> None:
+        """Let go of the scene and end a running analysis."""
+        self.removeObservers()
+        self._analysis.close()
+
+    def look_for_removed(self) -> None:
+        """Show no longer a result of which somebody removed the table or the heat map."""
+        result = self._result
+        if self._updating or self._parameters is None or result is None:
+            return
+        if not slicer.mrmlScene.IsNodePresent(result.table):
+            self._message = ""
+            self._show_result()
+        elif result.heat_map is None:
+            self._show_result()
 
     def look_again(self) -> None:
         """Look whether the packages were installed meanwhile, and show the scene's result again."""
@@ -75,11 +102,11 @@ class AnalyzePanel:
         self._ui.heatMapCheckBox.checked = parameters.heat_map
         self._ui.opacitySlider.value = parameters.opacity
 
-    def _quietly(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Change widgets without taking it for something the user did."""
+    def _quietly(self, change: Callable[..., Any], *arguments: Any) -> Any:
+        """Change widgets or nodes without taking it for something the user did."""
         was, self._updating = self._updating, True
         try:
-            change(*arguments)
+            return change(*arguments)
         finally:
             self._updating = was
 
@@ -125,10 +152,10 @@ class AnalyzePanel:
         if isinstance(outcome, Failed):
             self._message = outcome.sentence
         elif not voxels.still_in(node):
-            self._message = _("The volume was changed or removed while it was read. Analyze it again.")
+            self._message = _("The volume was changed, moved or removed while it was read. Analyze it again.")
         else:
             try:
-                result = results.store(node, voxels, outcome.reading, outcome.decision_logits)
+                result = self._quietly(results.store, node, voxels, outcome.reading, outcome.decision_logits)
             except Exception as error:
                 self._message = sentence_for(error)
             else:
@@ -164,12 +191,29 @@ class AnalyzePanel:
         """Show the scene's result for the chosen volume, or the empty state."""
         volume = self._ui.volumeSelector.currentNode() if self._parameters is not None else None
         former = self._result
+        self._volume_id = volume.GetID() if volume is not None else ""
         self._result = results.find(volume)
-        if former is not None and (self._result is None or former.table is not self._result.table):
+        self._follow(volume if self._result is not None else None)
+        if former is not None and (self._result is None or former.heat_map is not self._result.heat_map):
             overlay.hide(former.heat_map)
         self._quietly(self._fill)
         self._show_heat_map(jump=False)
         self._refresh()
+
+    def _follow(self, volume: Any) -> None:
+        """Watch the volume whose heat map is shown: somebody may move it, or change its voxels."""
+        self.removeObservers()
+        if volume is not None:
+            changes = (vtk.vtkCommand.ModifiedEvent, volume.TransformModifiedEvent, volume.ImageDataModifiedEvent)
+            for event in changes:
+                self.addObserver(volume, event, self._on_volume_modified)
+
+    def _on_volume_modified(self, caller: Any, event: Any) -> None:
+        if self._updating or self._result is None or self._parameters is None or not self._parameters.heat_map:
+            return
+        # Only what is needed while somebody drags a transform; the map follows it by itself.
+        if results.follow_volume(self._result) != self._map_belongs:
+            self._show_heat_map(jump=False)
 
     def _fill(self) -> None:
         ui, result = self._ui, self._result
@@ -193,8 +237,14 @@ class AnalyzePanel:
         if not self._parameters.heat_map:
             overlay.hide(result.heat_map)
             return
+        self._map_belongs = results.follow_volume(result)
+        if not self._map_belongs:
+            overlay.hide(result.heat_map)
+            ui.cellSizeLabel.text = _("The volume was moved or changed since; analyze it again.")
+            return
         peak = results.show_finding(result, self._parameters.finding)
         if peak is None:
+            overlay.hide(result.heat_map)
             ui.cellSizeLabel.text = _("The heat maps of this result are no longer in the scene. Analyze again.")
             return
         overlay.show(result.volume, result.heat_map, self._parameters.opacity)

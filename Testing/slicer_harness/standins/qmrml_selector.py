@@ -45,7 +45,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A combo box of the scene's nodes of some types, kept up to date.
 
     Like the real one it is disabled without a scene, emits only when the current node changes, takes the first node
-    to arrive where "None" is not offered, and the next one when the current node is removed.
+    to arrive where "None" is not offered, and the next one when the current node is removed. At the end of an import
+    or a closing its model is emptied and filled again (qMRMLSceneModel::updateScene), so that it loses its node.
     """
 
     currentNodeChanged = Signal(object)
@@ -105,8 +106,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
                 scene.NodeAddedEvent: "_refresh_unless_busy",
                 scene.NodeRemovedEvent: "_refresh_unless_busy",
                 scene.EndBatchProcessEvent: "_refresh",
-                scene.EndImportEvent: "_refresh",
-                scene.EndCloseEvent: "_refresh",
+                scene.EndImportEvent: "_rebuild",
+                scene.EndCloseEvent: "_rebuild",
             }
             self._observers = [observe(scene, event, self, method) for event, method in events.items()]
         self._refresh()
@@ -221,6 +222,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _refresh_unless_busy(self) -> None:
         if not self._scene.IsBatchProcessing():
             self._refresh()
+
+    def _rebuild(self) -> None:
+        self._ids = []
+        self._combo_box.blockSignals(True)
+        self._combo_box.clear()
+        self._combo_box.blockSignals(False)
+        self._select("")
+        self._refresh()
 
     def _refresh(self) -> None:
         before = self._ids
