@@ -75,8 +75,8 @@ def test_a_stand_in_plays_everything_of_the_real_class_but_what_is_listed(name):
 
 def test_the_application_has_nothing_that_the_real_one_lacks(slicer):
     qt_application = {"applicationName", "applicationVersion", "setOverrideCursor", "restoreOverrideCursor"}
-    qt_application |= {"thread", "topLevelWidgets"}
-    switches_of_tests = {"layout_manager", "testing"}
+    qt_application |= {"thread", "topLevelWidgets", "connect"}
+    switches_of_tests = {"layout_manager", "testing", "connections"}
     shown = {name for name in dir(slicer.app) if not name.startswith("_")}
     real = {"processEvents"}
     for name in ("qSlicerApplication", "qSlicerCoreApplication"):

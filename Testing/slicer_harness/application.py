@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import types
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -47,10 +48,16 @@ class Application:
         self.majorVersion, self.minorVersion = (int(part) for part in version.split(".")[:2])
         self.layout_manager: Any = None
         self.testing = False
+        self.connections: list[tuple[str, Callable[..., None]]] = []
         self._files = FileTypes()
         self._modules = ModuleManager()
         self._settings = QtCore.QSettings()
         self._startup_environment = dict(os.environ)
+
+    def connect(self, signal: str, slot: Callable[..., None]) -> bool:
+        """Take note of a connection with the application; its start-up is over before a test begins."""
+        self.connections.append((signal, slot))
+        return True
 
     def coreIOManager(self) -> FileTypes:
         return self._files
