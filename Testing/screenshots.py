@@ -35,6 +35,8 @@ MATRIX = 192
 CHANCE = 0.2
 # The views jump to the middle of the highest cell, which is several centimetres wide: the finding must be seen there.
 NEAR_MM = 12.0
+# Of the highest cell: a reader of the README should see at once what it points at.
+SHARE = 0.25
 LUNG_WINDOW = (-1150.0, 350.0)
 OPACITY = 0.55
 PANEL_SIZE = (460, 760)
@@ -77,18 +79,19 @@ def first_hit(bundle: Bundle) -> Shot:
 
 
 def located_findings(study: PhantomStudy, reading: Reading) -> dict[str, float]:
-    """Return the findings that are there, called and located, and the share of the highest cell that each fills."""
+    """Return the findings that are there, called, located and large, and the share of the highest cell they fill."""
     maps, volume, located = reading.heatmaps, study.volume, {}
     assert maps is not None
     for score in reading.scores:
         mask = study.masks.get(score.key)
         if mask is None or score.call != "present":
             continue
-        heat = maps[score.key]
+        heat = maps.shown(score.key)
         place = localise(heat, maps.affine, mask, volume.affine, study.body)
         if place.hit == 1 and place.chance < CHANCE and distance_from_peak(heat, maps, mask, volume) < NEAR_MM:
-            share = coverage(heat.shape, maps.affine, mask, volume.affine)
-            located[score.key] = float(share[np.unravel_index(heat.argmax(), heat.shape)])
+            share = coverage(heat.shape, maps.affine, mask, volume.affine)[np.unravel_index(heat.argmax(), heat.shape)]
+            if share >= SHARE:
+                located[score.key] = float(share)
     return located
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import slicer
 
+from GreenRFMLib.scene import ROLE
+
 _FORMER, _FORMER_OPACITY = "GreenRFM.formerForeground", "GreenRFM.formerForegroundOpacity"
 
 
@@ -43,6 +45,13 @@ def hide(heat_map: Any) -> None:
         composite.RemoveAttribute(_FORMER_OPACITY)
 
 
+def fade(heat_map: Any, opacity: float) -> None:
+    """Change how opaque `heat_map` is in the views that show it."""
+    for composite in _composites():
+        if _foreground(composite) is heat_map:
+            composite.SetForegroundOpacity(opacity)
+
+
 def jump(position: tuple[float, float, float]) -> None:
     """Move all slice views to `position`, in RAS mm of the world."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *position)
@@ -58,7 +67,7 @@ def _foreground(composite: Any) -> Any:
 
 
 def _is_heat_map(node: Any) -> bool:
-    return node is not None and node.GetAttribute("GreenRFM.role") == "heat map"
+    return node is not None and node.GetAttribute(ROLE) == "heat map"
 
 
 def _number(text: str | None) -> float:

@@ -21,13 +21,14 @@ import vtk
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 
-from GreenRFMLib.scene import Voxels, fingerprint, ijk_to_ras
+from GreenRFMLib import heat_map
+from GreenRFMLib.scene import ROLE, Voxels, fingerprint, ijk_to_ras
 
 if TYPE_CHECKING:
-    from greenrfm.reading import HeatMaps, Reading
+    from greenrfm.reading import Reading
 
 _VOLUME, _HEAT_MAP, _MAPS = "GreenRFM.volume", "GreenRFM.heatMap", "GreenRFM.maps"
-_ROLE, _NOTICE, _WARNINGS, _BUNDLE = "GreenRFM.role", "GreenRFM.notice", "GreenRFM.warnings", "GreenRFM.bundle"
+_NOTICE, _WARNINGS, _BUNDLE = "GreenRFM.notice", "GreenRFM.warnings", "GreenRFM.bundle"
 _TIME, _SCORES, _CELL, _FINDING = "GreenRFM.time", "GreenRFM.scores", "GreenRFM.cellSizeMm", "GreenRFM.finding"
 _PLACE, _VOXELS = "GreenRFM.ijkToRAS", "GreenRFM.voxels"
 _SAME_PLACE_MM = 0.01  # a saved and loaded volume lies where it was, but for rounding
@@ -81,14 +82,6 @@ class Result:
         return _volume_in(self.table, _MAPS)
 
 
-@dataclass(frozen=True)
-class Peak:
-    """Where a heat map is highest, in RAS mm of the world, and whether that cell reaches the threshold."""
-
-    position: tuple[float, float, float]
-    reaches: bool
-
-
 def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequence[float]) -> Result:
     """Put a reading with heat maps of `volume` into the scene, in place of an earlier one of the same volume.
 
@@ -98,22 +91,22 @@ def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequen
     former = find(volume)
     made: list[Any] = []
     try:
-        maps, affine = _stacked(reading.heatmaps, voxels)
+        maps, affine = heat_map.stacked(reading.heatmaps, voxels)
         table = _added(made, slicer.vtkMRMLTableNode(), _("GreenRFM findings of {name}"), volume, "findings")
         hidden = _added(made, _hidden_volume(), _("GreenRFM maps of {name}"), volume, "maps")
-        heat_map = _added(made, slicer.vtkMRMLScalarVolumeNode(), _("GreenRFM heat map of {name}"), volume, "heat map")
-        for node, array in ((hidden, maps), (heat_map, maps[: len(maps) // len(reading.scores)])):
+        visible = _added(made, slicer.vtkMRMLScalarVolumeNode(), _("GreenRFM heat map of {name}"), volume, "heat map")
+        for node, array in ((hidden, maps), (visible, maps[: len(maps) // len(reading.scores)])):
             node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(affine))
             node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
             slicer.util.updateVolumeFromArray(node, array)
-        _prepare_display(heat_map, made)
-        heat_map.SetNodeReferenceID(_VOLUME, volume.GetID())
+        heat_map.prepare_display(visible, made)
+        visible.SetNodeReferenceID(_VOLUME, volume.GetID())
         scores = tuple(
             Score(score.key, score.name, score.probability, score.threshold, decision)
             for score, decision in zip(reading.scores, decision_logits, strict=True)
         )
         _fill_table(table, scores)
-        for role, node in ((_VOLUME, volume), (_HEAT_MAP, heat_map), (_MAPS, hidden)):
+        for role, node in ((_VOLUME, volume), (_HEAT_MAP, visible), (_MAPS, hidden)):
             table.SetNodeReferenceID(role, node.GetID())
         for name, text in (
             (_NOTICE, reading.notice),
@@ -126,7 +119,7 @@ def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequen
             (_VOXELS, fingerprint(volume)),
         ):
             table.SetAttribute(name, text)
-        for node in (table, heat_map):
+        for node in (table, visible):
             _file_under_study(node, volume)
     except BaseException:
         for node in reversed(made):
@@ -150,7 +143,7 @@ def find(volume: Any) -> Result | None:
     if volume is None:
         return None
     for table in reversed(slicer.util.getNodesByClass("vtkMRMLTableNode")):
-        if table.GetAttribute(_ROLE) == "findings" and table.GetNodeReference(_VOLUME) is volume:
+        if table.GetAttribute(ROLE) == "findings" and table.GetNodeReference(_VOLUME) is volume:
             result = _parsed(table)
             if result is not None:
                 return result
@@ -189,33 +182,18 @@ def follow_volume(result: Result) -> bool:
     return bool(moved.max() < _SAME_PLACE_MM) and fingerprint(volume) == result.voxels
 
 
-def show_finding(result: Result, key: str) -> Peak | None:
+def show_finding(result: Result, key: str) -> heat_map.Peak | None:
     """Fill the result's heat map volume with the cells of finding `key`; return the highest, or None without maps."""
-    heat_map, hidden = result.heat_map, result.maps
+    volume, hidden = result.heat_map, result.maps
     keys = [score.key for score in result.scores]
-    if heat_map is None or hidden is None or hidden.GetImageData() is None or key not in keys:
+    if volume is None or hidden is None or hidden.GetImageData() is None or key not in keys:
         return None
-    score = result.scores[keys.index(key)]
-    stack = slicer.util.arrayFromVolume(hidden)
-    depth = len(stack) // len(keys)
-    if stack.ndim != 3 or depth * len(keys) != len(stack) or depth == 0:
+    index = keys.index(key)
+    cells = heat_map.unstacked(hidden, len(keys), index)
+    if cells is None:
         return None
-    cells = stack[keys.index(key) * depth :][:depth]
-    slicer.util.updateVolumeFromArray(heat_map, cells)
-    heat_map.SetAttribute(_FINDING, key)
-    top = float(cells.max())
-    if heat_map.GetDisplayNode() is None:
-        _prepare_display(heat_map, [])
-    display = heat_map.GetDisplayNode()
-    # From the logit at which the finding is called present to the highest cell, at least one logit apart: a map
-    # that hardly reaches it must not look like one that burns.
-    display.SetThreshold(score.decision_logit, max(top, score.decision_logit) + 1.0)
-    display.SetWindowLevelMinMax(score.decision_logit, max(top, score.decision_logit + 1.0))
-    index = np.unravel_index(int(cells.argmax()), cells.shape)[::-1]
-    own = ijk_to_ras(heat_map) @ [*index, 1.0]
-    world = [0.0, 0.0, 0.0]
-    heat_map.TransformPointToWorld(list(own[:3]), world)
-    return Peak((world[0], world[1], world[2]), top >= score.decision_logit)
+    volume.SetAttribute(_FINDING, key)
+    return heat_map.fill(volume, cells, result.scores[index].decision_logit)
 
 
 def _parsed(table: Any) -> Result | None:
@@ -261,20 +239,10 @@ def _number_of_display_nodes(node: Any) -> int:
     return int(node.GetNumberOfDisplayNodes()) if node.IsA("vtkMRMLDisplayableNode") else 0
 
 
-def _stacked(heatmaps: HeatMaps, voxels: Voxels) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return all maps as one array (findings · k, j, i) in VTK's order, and its affine to the node's own RAS mm."""
-    values, affine = heatmaps.values, voxels.to_node @ heatmaps.affine
-    if np.linalg.det(affine[:3, :3]) < 0:
-        # Rows to posterior and columns to left make a left-handed grid, which volume rendering cannot take.
-        values, affine = values.swapaxes(1, 2), affine[:, [1, 0, 2, 3]]
-    cells = values.transpose(0, 3, 2, 1)
-    return np.ascontiguousarray(cells).reshape(-1, *cells.shape[2:]), affine
-
-
 def _added(made: list[Any], node: Any, title: str, volume: Any, role: str) -> Any:
     """Name the node, add it to the scene and to `made`: what it is must be known when the scene announces it."""
     node.SetName(title.format(name=volume.GetName()))
-    node.SetAttribute(_ROLE, role)
+    node.SetAttribute(ROLE, role)
     made.append(slicer.mrmlScene.AddNode(node))
     return made[-1]
 
@@ -285,31 +253,6 @@ def _hidden_volume() -> Any:
     constants = slicer.vtkMRMLSubjectHierarchyConstants
     node.SetAttribute(constants.GetSubjectHierarchyExcludeFromTreeAttributeName(), "1")
     return node
-
-
-def _prepare_display(heat_map: Any, made: list[Any]) -> None:
-    heat_map.CreateDefaultDisplayNodes()
-    display = heat_map.GetDisplayNode()
-    display.AutoWindowLevelOff()
-    display.SetAutoThreshold(False)
-    display.ApplyThresholdOn()
-    display.SetAndObserveColorNodeID(_colours(made).GetID())
-
-
-def _colours(made: list[Any]) -> Any:
-    """Return the scene's colour table for heat maps: dark red over orange to light yellow, lighter is higher."""
-    for node in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
-        if node.GetAttribute(_ROLE) == "colours":
-            return node
-    node = slicer.vtkMRMLColorTableNode()
-    node.SetName(_("GreenRFM heat"))
-    node.SetAttribute(_ROLE, "colours")
-    node.SetTypeToUser()
-    node.SetNumberOfColors(256)
-    for index, part in enumerate(np.linspace(0, 1, 256)):
-        node.SetColor(index, f"{index}", 0.55 + 0.45 * min(1.0, 2 * part), 0.95 * part, 0.75 * max(0.0, 2 * part - 1.2))
-    made.append(slicer.mrmlScene.AddNode(node))
-    return made[-1]
 
 
 def _fill_table(table: Any, scores: Sequence[Score]) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from greenrfm.volumes import Volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS mm to LPS mm, and back
+# The attribute by which our own nodes are known: "findings", "maps", "heat map" or "colours".
+ROLE = "GreenRFM.role"
 _SAMPLES = 2**18
 
 
@@ -142,7 +144,7 @@ def _check_kind(node: Any) -> None:
         raise UserError(_("Choose a volume."))
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         raise UserError(_("This is a label map: its values are labels, not an image. Choose the scan."))
-    if node.GetAttribute("GreenRFM.role"):
+    if node.GetAttribute(ROLE):
         raise UserError(_("This is a heat map of an earlier analysis. Choose the scan."))
     scalars = _scalars(node)
     if scalars is None:

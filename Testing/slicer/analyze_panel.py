@@ -24,6 +24,8 @@ from slicer_harness.module import load_module
 
 VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 UNICODE = "Ünï cödé 胸部"
+# A busy machine stops us now and then, our own blocking every time. Nothing but the gap is tried again.
+tries_the_gap_again = pytest.mark.flaky(reruns=3, only_rerun="the UI stood still")
 REAL_CT = Path("ct_chest_LIDC-IDRI-0314/lidc0314_1.5x1.5x3.nii.gz")
 
 
@@ -228,3 +230,34 @@ def node_names(slicer: Any) -> list[str]:
     """Return the names of the tables and volumes in the scene."""
     nodes = slicer.util.getNodesByClass("vtkMRMLTableNode") + slicer.util.getNodesByClass("vtkMRMLVolumeNode")
     return sorted(node.GetName() for node in nodes)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return the tiny bundle; a file of tests that needs another defines its own."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return a bundle whose network can be caught at work."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "unhurried", layers=300)
+
+
+@pytest.fixture(scope="session")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Return a bundle whose network takes minutes."""
+    return endless_bundle(tmp_path_factory.mktemp("panel") / "slow")
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
+    """Follow the networks of this test."""
+    return Networks(monkeypatch)
+
+
+@pytest.fixture
+def hand(slicer: Any) -> Iterator[Hand]:
+    """Return a hand at the panel, with three slice views beside it."""
+    with slice_views(), panel() as one:
+        yield one

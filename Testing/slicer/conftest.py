@@ -13,6 +13,8 @@ if TESTING not in sys.path:
 
 LACKING = ""
 try:
+    from analyze_panel import bundle, hand, networks, slow, unhurried  # noqa: F401
+
     from slicer_harness.plugin import *  # noqa: F403
 except ImportError as error:
     # A bare machine may lack the system libraries of Qt and VTK; a missing Python package is a fault of the set-up.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyze_panel import UNICODE, Networks, endless_bundle, turned_volume, workers
+from analyze_panel import UNICODE, Networks, turned_volume, workers
 
 from greenrfm.bundle import Bundle
 from greenrfm.reading import Reader
@@ -30,16 +30,6 @@ def extension(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("analysis") / UNICODE)
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return endless_bundle(tmp_path_factory.mktemp("analysis") / "slow")
-
-
-@pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
-    return Networks(monkeypatch)
 
 
 @pytest.fixture

@@ -161,14 +161,20 @@ def test_the_selector_is_disabled_without_a_scene_and_remembers_what_was_asked_f
     assert volume != other
 
 
-def test_the_selector_waits_for_the_end_of_a_batch(slicer, selector):
-    seen = []
+def test_the_selector_follows_a_batch_and_waits_for_the_end_of_an_import(slicer, selector):
+    seen, scene = [], slicer.mrmlScene
     selector.connect("currentNodeChanged(vtkMRMLNode*)", seen.append)
-    slicer.mrmlScene.StartState(slicer.mrmlScene.BatchProcessState)
+    scene.StartState(scene.BatchProcessState)
     volume = add_volume(slicer)
-    assert seen == []
-    slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
     assert seen == [volume]
+    scene.EndState(scene.BatchProcessState)
+    assert seen == [volume]
+    scene.RemoveNode(volume)
+    scene.StartState(scene.ImportState)
+    other = add_volume(slicer)
+    assert seen == [volume, None]
+    scene.EndState(scene.ImportState)
+    assert seen == [volume, None, other]
 
 
 def test_the_user_adds_a_node_with_the_selector(slicer, selector):

@@ -18,7 +18,8 @@ from slicer_harness.extension import extension_folder
 SPACING = (1.5, 2.5, 4.0)
 CELL_MM = {"P": 12.0, "L": 20.0, "S": 16.0}
 # A cell's middle, in mm from the volume's: three different distances, so that no mirrored or swapped axis fits.
-OFFSET = {"L": 30.0, "P": -42.0, "S": 8.0}
+# Not in the outermost cells, which no map shows.
+OFFSET = {"L": 50.0, "P": -18.0, "S": 24.0}
 # Of the scan along its stored axes: not cubic either, 150, 144 and 140 mm.
 VOXEL_MM = (3.0, 2.0, 2.5)
 SHAPE = (50, 72, 56)
@@ -102,7 +103,10 @@ def analysed(volume: Any, ball: np.ndarray, bundle: Bundle, rotation: np.ndarray
 
     voxels = scene.voxels_of(volume)
     reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
-    result = results.store(volume, voxels, reading, [0.0] * len(reading.scores))
+    # Colour begins half way to the highest cell: here at 0, between the ball and the lung around it.
+    assert reading.heatmaps is not None
+    decisions = [-float(reading.heatmaps.shown(key).max()) for key in reading.heatmaps.keys]
+    result = results.store(volume, voxels, reading, decisions)
     return Scene(volume, result, results.show_finding(result, "lung_nodule"), ball, rotation)
 
 

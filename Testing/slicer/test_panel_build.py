@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from analyze_panel import panel
+from analyze_panel import panel, tries_the_gap_again
 
 from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.extension import extension_folder
@@ -96,12 +96,13 @@ def test_the_panel_builds_without_window_and_network_and_imports_no_package(pack
     assert f"STATUS {status}" in bare(BARE, str(extension_folder() / "GreenRFM.py"), packages)
 
 
-@pytest.mark.flaky(reruns=3)  # a busy machine stops us now and then, our own blocking every time
+@tries_the_gap_again
 def test_the_first_analyze_imports_what_it_needs_and_leaves_the_viewer_usable(tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "bundle")
     output = bare(COLD, str(extension_folder() / "GreenRFM.py"), str(bundle.folder))
     print(output)
-    assert int(output.split("GAP")[1]) <= 200
+    gap_ms = int(output.split("GAP")[1])
+    assert gap_ms <= 200, f"the UI stood still for {gap_ms} ms"
 
 
 def test_building_the_panel_takes_at_most_half_a_second(slicer: Any) -> None:

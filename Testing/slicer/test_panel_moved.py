@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from analyze_panel import Hand, Networks, panel, scan, shown_heat_map, slice_views, with_heat_map
+from analyze_panel import Hand, Networks, scan, shown_heat_map, with_heat_map
 
 from greenrfm.bundle import Bundle
-from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.events import click, process_events, wait_until
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "unhurried", layers=300)
-
-
-@pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
-    return Networks(monkeypatch)
-
-
-@pytest.fixture
-def hand(slicer: Any) -> Iterator[Hand]:
-    with slice_views(), panel() as one:
-        yield one
 
 
 def _remove(slicer: Any, node: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyze_panel import panel, responsive
+from analyze_panel import panel, responsive, tries_the_gap_again
 
 from greenrfm.phantoms.study import draw_study
 from make_tiny_bundle import make_tiny_bundle
@@ -138,7 +138,7 @@ def test_the_phantom_is_offered_drawn_and_read(
         assert len(hand.rows) == 3
 
 
-@pytest.mark.flaky(reruns=3)  # a busy machine stops us now and then, our own blocking every time
+@tries_the_gap_again
 def test_drawing_does_not_freeze_the_window(startup: list[Callable[[], None]], sample_data: SampleData) -> None:
     with panel():
         started(startup)

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from analyze_panel import Hand, Networks, fusion, panel, scan, shown_heat_map, slice_views, with_heat_map
+from analyze_panel import Hand, Networks, fusion, scan, shown_heat_map, with_heat_map
 
 from greenrfm.bundle import Bundle
-from make_tiny_bundle import make_tiny_bundle
 from slicer_harness.events import click, process_events, wait_until
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_tiny_bundle(tmp_path_factory.mktemp("panel") / "unhurried", layers=300)
-
-
-@pytest.fixture
-def networks(monkeypatch: pytest.MonkeyPatch) -> Networks:
-    return Networks(monkeypatch)
-
-
-@pytest.fixture
-def hand(slicer: Any) -> Iterator[Hand]:
-    with slice_views(), panel() as one:
-        yield one
 
 
 def test_the_pet_of_a_fusion_comes_back_when_the_heat_map_is_hidden(slicer: Any, hand: Hand, bundle: Bundle) -> None:
@@ -152,6 +129,24 @@ def test_a_message_about_one_volume_does_not_stay_when_a_scene_brings_another(
     process_events()
     assert hand.ui.volumeSelector.currentNode().GetName() == "first"
     assert "Result of" in hand.status
+
+
+def test_a_reading_that_ends_after_a_scene_brought_another_volume_says_of_which_it_is(
+    slicer: Any, hand: Hand, bundle: Bundle, unhurried: Bundle, networks: Networks, tmp_path: Path
+) -> None:
+    hand.choose(scan(slicer, "first"), bundle.folder)
+    hand.analyze()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    networks.at_work.clear()
+    hand.choose(scan(slicer, "second"), unhurried.folder)
+    hand.start()
+    wait_until(networks.at_work.is_set, 30)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"), {"clear": False})
+    wait_until(lambda: not hand.running, 60)
+    assert hand.ui.volumeSelector.currentNode().GetName() == "first"
+    assert hand.status.startswith("Read second: ")
+    assert "findings called present" in hand.status
 
 
 BROKEN_ATTRIBUTES = {

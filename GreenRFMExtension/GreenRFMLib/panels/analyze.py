@@ -15,6 +15,7 @@ from slicer.util import VTKObservationMixin
 from greenrfm.errors import UserError
 from GreenRFMLib import overlay, results
 from GreenRFMLib.analysis import Analysis, Failed, Finished
+from GreenRFMLib.heat_map import Peak
 from GreenRFMLib.panels import findings_table
 from GreenRFMLib.parameters import Parameters
 from GreenRFMLib.requirements import Requirements, names
@@ -160,6 +161,8 @@ class AnalyzePanel(VTKObservationMixin):
                 self._message = sentence_for(error)
             else:
                 self._message = self._summary(result, outcome.seconds)
+                if node is not self._ui.volumeSelector.currentNode():  # an added scene brought another volume
+                    self._message = _("Read {name}: {summary}").format(name=node.GetName(), summary=self._message)
         self._show_result()
 
     def _on_cancel(self) -> None:
@@ -183,7 +186,8 @@ class AnalyzePanel(VTKObservationMixin):
         if self._updating or self._parameters is None:
             return
         self._parameters.opacity = value
-        self._show_heat_map(jump=False)
+        if self._result is not None and self._result.heat_map is not None:
+            overlay.fade(self._result.heat_map, value)
 
     # What the user sees
 
@@ -252,10 +256,12 @@ class AnalyzePanel(VTKObservationMixin):
             overlay.jump(peak.position)
         ui.cellSizeLabel.text = self._about_heat_map(result, peak)
 
-    def _about_heat_map(self, result: results.Result, peak: results.Peak) -> str:
+    def _about_heat_map(self, result: results.Result, peak: Peak) -> str:
         size = " × ".join(f"{length:.0f}" for length in result.cell_size_mm)
         sentence = _("One cell of the heat map is {size} mm: it points to a region, it does not outline anything.")
-        if not peak.reaches:
+        if peak.reaches:
+            sentence += " " + _("Colour begins half way from this finding's threshold to its highest cell.")
+        else:
             sentence += " " + _("No cell reaches this finding's threshold, so nothing is coloured.")
         return sentence.format(size=size)
 

@@ -45,8 +45,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A combo box of the scene's nodes of some types, kept up to date.
 
     Like the real one it is disabled without a scene, emits only when the current node changes, takes the first node
-    to arrive where "None" is not offered, and the next one when the current node is removed. At the end of an import
-    or a closing its model is emptied and filled again (qMRMLSceneModel::updateScene), so that it loses its node.
+    to arrive where "None" is not offered, and the next one when the current node is removed. In a batch it follows
+    node by node (qMRMLSceneModel::lazyUpdate is false), but not while a scene is imported or closed: at the end of
+    these its model is emptied and filled again (qMRMLSceneModel::updateScene), so that it loses its node.
     """
 
     currentNodeChanged = Signal(object)
@@ -103,9 +104,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.setEnabled(scene is not None)
         if scene is not None:
             events = {
-                scene.NodeAddedEvent: "_refresh_unless_busy",
-                scene.NodeRemovedEvent: "_refresh_unless_busy",
-                scene.EndBatchProcessEvent: "_refresh",
+                scene.NodeAddedEvent: "_refresh",
+                scene.NodeRemovedEvent: "_refresh",
                 scene.EndImportEvent: "_rebuild",
                 scene.EndCloseEvent: "_rebuild",
             }
@@ -219,10 +219,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     # ---- keeping up to date
 
-    def _refresh_unless_busy(self) -> None:
-        if not self._scene.IsBatchProcessing():
-            self._refresh()
-
     def _rebuild(self) -> None:
         self._ids = []
         self._combo_box.blockSignals(True)
@@ -234,6 +230,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _refresh(self) -> None:
         before = self._ids
         nodes = self._nodes()
+        if self._scene is not None and self._scene.IsClosing():
+            return
+        if self._scene is not None and self._scene.IsImporting():
+            # References are not valid before its end: nodes that arrive are not taken in one by one.
+            nodes = [node for node in nodes if node.GetID() in before]
         self._ids = [node.GetID() for node in nodes]
         self._combo_box.blockSignals(True)
         self._combo_box.clear()

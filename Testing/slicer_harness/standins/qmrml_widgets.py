@@ -85,13 +85,7 @@ class qMRMLTableView(QtWidgets.QTableView):
     def setFirstColumnLocked(self, locked: bool) -> None:
         self.setProperty("firstColumnLocked", locked)
 
-    def setMRMLScene(self, scene: Any) -> None:
-        if scene is not self._scene:
-            self._scene = scene
-            self.mrmlSceneChanged.emit(scene)
-
-    def mrmlScene(self) -> Any:
-        return self._scene
+    setMRMLScene, mrmlScene = qMRMLWidget.setMRMLScene, qMRMLWidget.mrmlScene
 
     def mrmlTableNode(self) -> Any:
         return self._node
