@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # On a machine without a GPU: make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_ARGS ?=
+# Python compiles what is imported when it is imported; doing so for all of torch took half the installation.
+PIP_INSTALL := -m pip install --quiet --no-compile $(PIP_ARGS)
 OUT ?= demo
 BIN := .venv/bin
 
@@ -35,11 +37,11 @@ lint: .venv/dev
 	$(PYTHON) -m venv .venv || { rm -rf .venv; echo "no virtual environment could be made; on Debian: apt install python3-venv"; exit 1; }
 
 .venv/train: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[train]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train]'
 	touch $@
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train,dev]'
 	touch $@
 
 # Reading, drawing phantoms and making bundles; neither training nor the checkers.
@@ -47,8 +49,8 @@ lint: .venv/dev
 	test -x .venv-5.12/bin/python || $(PYTHON) -m venv .venv-5.12 || { rm -rf .venv-5.12; exit 1; }
 	echo '*' > .venv-5.12/.gitignore
 	grep -vE '^(slicer-core|vtk)==' constraints.txt > .venv-5.12/constraints.txt
-	.venv-5.12/bin/python -m pip install --quiet $(PIP_ARGS) -c .venv-5.12/constraints.txt -e . \
-		slicer-core==5.12.4.0 vtk==9.6.0 PySide6-Essentials cmake pytest pytest-timeout hypothesis onnx scipy
+	.venv-5.12/bin/python $(PIP_INSTALL) -c .venv-5.12/constraints.txt -e . \
+		slicer-core==5.12.4.0 vtk==9.6.0 PySide6-Essentials cmake pytest pytest-timeout pytest-rerunfailures hypothesis onnx scipy
 	touch $@
 
 clean:

@@ -614,6 +614,19 @@ def test_a_box_that_only_touches_the_finding_misses_it() -> None:
     assert np.argwhere(coverage(SHAPE, odd @ CELL, mask, rough) > 0).tolist() == [[1, 1, 1]]
 
 
+def test_chance_is_also_that_of_the_inner_cells_a_reader_is_shown() -> None:
+    mask, affine = mask_grid()
+    mask[8:16, 8:16, 16:32] = True  # fills cell (1, 1, 1)
+    inner = np.zeros(SHAPE, bool)
+    inner[1:-1, 1:-1, 1:-1] = True
+    found = localise(np.ones(SHAPE), CELL, mask, affine, np.ones_like(mask), inner=inner)
+    assert (found.chance, found.chance_inner) == (pytest.approx(1 / 60), pytest.approx(1 / 6))
+    everywhere = localise(np.ones(SHAPE), CELL, mask, affine, np.ones_like(mask))
+    assert everywhere.chance_inner == everywhere.chance
+    with pytest.raises(ValueError, match="body"):
+        localise(np.ones(SHAPE), CELL, mask, affine, np.ones_like(mask), inner=np.zeros(SHAPE))
+
+
 def test_a_constant_map_scores_the_share_of_cells_that_meet() -> None:
     mask, affine = mask_grid()
     mask[0, 0, 0] = True
@@ -639,9 +652,10 @@ def test_localisation_refuses_what_it_cannot_measure() -> None:
 
 
 def test_hit_rate_stands_beside_chance_with_intervals() -> None:
-    results = [Localisation(float(n % 4 > 0), 0.1, 50) for n in range(40)]
+    results = [Localisation(float(n % 4 > 0), 0.1, 0.2, 50) for n in range(40)]
     got = hit_rate(results, [f"p{n // 2}" for n in range(40)], bootstraps=200)
     assert (got["n"], got["patients"]) == (40, 20)
     assert got["hit_rate"] == 0.75
     assert got["above_chance"] == pytest.approx(0.65)
+    assert (got["chance"], got["chance_inner"]) == (pytest.approx(0.1), pytest.approx(0.2))
     assert got["intervals"]["above_chance"][0] > 0

@@ -19,10 +19,14 @@ HALF = 0.5 - 1e-6
 
 @dataclass(frozen=True)
 class Localisation:
-    """One heat map's outcome: `hit` (a share if maximal cells tie), `chance`, and how many body cells there were."""
+    """One heat map's outcome: `hit` (a share if maximal cells tie) and how often a random body cell hits.
+
+    `chance` is that of all `body_cells` cells in the body, `chance_inner` of those that the map shows.
+    """
 
     hit: float
     chance: float
+    chance_inner: float
     body_cells: int
 
 
@@ -33,7 +37,7 @@ def localise(
     truth_affine: ArrayLike,
     body: ArrayLike,
     body_affine: ArrayLike | None = None,
-    cells: ArrayLike | None = None,
+    inner: ArrayLike | None = None,
 ) -> Localisation:
     """Return whether the box of the heat map's maximal cell meets the truth mask, and how often a body cell does.
 
@@ -44,8 +48,7 @@ def localise(
     truth, truth_affine : (i, j, k) mask and its 4x4 voxel index -> LPS mm, in any axis order and direction.
     body, body_affine : mask of the candidates for chance; its affine is the truth's if not given. A cell is a
         candidate if at least half of its box is body: counting every grazed cell would make chance look lower.
-
-    cells : (h, w, d), the cells that take part, as maximum and as candidates; all if not given.
+    inner : (h, w, d), the cells that a reader is shown, candidates for `chance_inner`; all if not given.
 
     A box meets a mask if it shares volume with the box of a true voxel. The maximal cell may lie anywhere, also
     outside the body, where it misses. If several cells are maximal, `hit` is the share of them that meet it.
@@ -60,13 +63,14 @@ def localise(
         raise ValueError("the truth mask is empty; only studies with the finding can be localised")
     met = coverage(heat.shape, heat_affine, truth, truth_affine) > 0
     candidate = coverage(heat.shape, heat_affine, body, truth_affine if body_affine is None else body_affine) >= HALF
-    taking_part = np.ones(heat.shape, bool) if cells is None else np.asarray(cells, bool)
-    candidate &= taking_part
-    if not candidate.any():
+    candidate_inner = candidate if inner is None else candidate & np.asarray(inner, bool)
+    if not candidate_inner.any():
         raise ValueError("no cell of the heat map lies in the body")
     return Localisation(
-        hit=float(met[taking_part & (heat == heat[taking_part].max())].mean()),
+        hit=float(met[heat == heat.max()].mean()),
         chance=float(met[candidate].mean()),
+        # Inner cells lie where findings lie, so this chance is the stricter one.
+        chance_inner=float(met[candidate_inner].mean()),
         body_cells=int(candidate.sum()),
     )
 
@@ -106,13 +110,15 @@ def hit_rate(
 ) -> dict[str, Any]:
     """Return the mean hit and chance of several heat maps, and their difference, with intervals by patient.
 
-    Returns `{"n", "patients", "hit_rate", "chance", "above_chance", "intervals"}`; `above_chance` is the mean of
-    hit - chance, so an interval above 0 says that the maps point at the finding. Raises ValueError if there are none.
+    Returns `{"n", "patients", "hit_rate", "chance", "chance_inner", "above_chance", "intervals"}`; `above_chance` is
+    the mean of hit - chance, so an interval above 0 says that the maps point at the finding. Raises ValueError if
+    there are none.
     """
     if len(results) != len(patient_ids):
         raise ValueError(f"{len(patient_ids)} patient ids for {len(results)} heat maps")
-    pairs = np.array([(result.hit, result.chance) for result in results]).reshape(-1, 2)
-    columns = {"hit_rate": pairs[:, 0], "chance": pairs[:, 1], "above_chance": pairs[:, 0] - pairs[:, 1]}
+    each = np.array([(result.hit, result.chance, result.chance_inner) for result in results]).reshape(-1, 3)
+    hit, chance, chance_inner = each.T
+    columns = {"hit_rate": hit, "chance": chance, "chance_inner": chance_inner, "above_chance": hit - chance}
 
     def measure(weights: Floats) -> dict[str, Floats]:
         return {name: (weights @ values / weights.sum(axis=1))[:, None] for name, values in columns.items()}

@@ -84,6 +84,12 @@ class Chest:
     front: float
     extras: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def dependent_surface(self) -> Array:
+        """Return y in mm (shaped as `canvas.x`) of the curve behind which fluid gathers in a patient on the back."""
+        across = self.canvas.x / (1.08 * self.patient.half_width)
+        return np.asarray(0.86 * self.back * np.sqrt(np.clip(1 - across**2, 0.05, 1)))
+
 
 def draw_chest(
     canvas: Canvas, patient: Patient, rng: np.random.Generator, *, contrast: bool, arms_up: bool, heart: float

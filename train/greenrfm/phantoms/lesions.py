@@ -80,8 +80,7 @@ def pleural_effusion(chest: Chest, severity: float, rng: np.random.Generator) ->
         depth = (10 + 58 * severity) * rng.uniform(0.75, 1.15)
         height = (0.25 + 0.6 * severity) * (chest.apex - chest.base)
         rise = np.clip(1 - (c.z - chest.base - 10) / height, 0, 1) ** 0.6
-        surface = 0.86 * chest.back * np.sqrt(np.clip(1 - (c.x / (1.08 * chest.patient.half_width)) ** 2, 0.05, 1))
-        wet = chest.lung & (c.x * side > 0) & (c.y > surface - depth * rise) & (rise > 0)
+        wet = chest.lung & (c.x * side > 0) & (c.y > chest.dependent_surface - depth * rise) & (rise > 0)
         c.hu[wet] = value
         chest.lung &= ~wet
         c.mark("pleural_effusion", WHOLE, wet.astype(np.float32))

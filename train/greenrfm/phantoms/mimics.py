@@ -38,7 +38,7 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
             at = (float(rng.uniform(-60, 60)), -0.86 * p.half_depth, float(rng.uniform(-90, 60)))
             box, cover = c.ellipsoid(at, (5, 4, 4))
             c.paint(box, cover * (c.hu[box] > -300), float(rng.uniform(300, 1200)))
-    surface = 0.86 * chest.back * np.sqrt(np.clip(1 - (c.x / (1.08 * p.half_width)) ** 2, 0.05, 1))
+    surface = chest.dependent_surface
     if rng.random() < 0.3:  # lung that lies undermost is denser in everybody
         dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 24)))
         c.hu[dependent] += np.float32(0.8) * (float(rng.uniform(-650, -480)) - c.hu[dependent])

@@ -67,16 +67,16 @@ def _data_files(path: Path, *, meta: bool) -> Iterator[str]:
     """Yield the data files that a MetaImage or NRRD header names; raise ValueError for a header without its fields."""
     with path.open("rb") as stream:
         lines = iter(stream.read(HEADER_BYTES).decode("latin-1").split("\n"))
-    separator, last = ("=", "elementdatafile") if meta else (":", "data file")
+    separator, last = ("=", "elementdatafile") if meta else (":", "datafile")
     fields: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(separator)
-        key = key.strip().lower().replace("datafile", "data file") if not meta else key.strip().lower()
+        key = key.replace(" ", "").strip().lower()  # NRRD knows "data file" and "datafile"
         fields[key] = value.strip()
         if key == last or (not meta and not line.strip()):
             break
     if not meta:
-        named = fields.get("data file", "")
+        named = fields.get(last, "")
     elif "dimsize" in fields and last in fields:
         named = "" if fields[last].upper() == "LOCAL" else fields[last]
     else:

@@ -111,7 +111,6 @@ class HeatMapHits:
 def heat_map_hits(held_out: HeldOut, cohort_folder: Path, progress: Progress) -> HeatMapHits:
     """Compare the heat map of every truly present finding with its mask, whether it was called or not."""
     each: dict[tuple[int, str], Localisation] = {}
-    inner: list[float] = []
     for row, (study, reading) in enumerate(zip(held_out.studies, held_out.readings, strict=True)):
         masks = truth_masks(cohort_folder, study.study_id)
         body = read_volume(masks["body"])
@@ -121,8 +120,7 @@ def heat_map_hits(held_out: HeldOut, cohort_folder: Path, progress: Progress) ->
             assert reading.heatmaps is not None
             heat = reading.heatmaps
             place = heat.affine, mask.array, mask.affine, body.array, body.affine
-            each[row, key] = localise(heat.shown(key), *place)
-            inner.append(localise(heat[key], *place, cells=heat.inner).chance)
+            each[row, key] = localise(heat.shown(key), *place, inner=heat.inner)
         progress("compare heat maps", row + 1, len(held_out.studies))
 
     def rate(wanted: str | None) -> dict[str, Any] | None:
@@ -132,8 +130,4 @@ def heat_map_hits(held_out: HeldOut, cohort_folder: Path, progress: Progress) ->
         return hit_rate([each[index] for index in chosen], [held_out.patients[row] for row, _ in chosen])
 
     rates = {key: rate(key) for key in held_out.keys}
-    overall = rate(None)
-    if overall is not None:
-        # Inner cells lie where findings lie, so this chance is the stricter one.
-        overall["chance_inner"] = float(np.mean(inner))
-    return HeatMapHits(each, overall, {key: value for key, value in rates.items() if value is not None})
+    return HeatMapHits(each, rate(None), {key: value for key, value in rates.items() if value is not None})

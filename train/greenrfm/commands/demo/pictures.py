@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -42,14 +43,15 @@ def overlay(volume: Volume, mask: Volume, heat: HeatMaps, key: str) -> str:
     """Return axial and coronal slices where the true finding is largest, plain and under the heat map, as a data URI.
 
     `mask` is the truth on the volume's own grid. Its outline is drawn in all four; the white box is the
-    heat map's maximal cell where it cuts the slice. Colour begins at the map's median cell and ends at its maximum.
+    heat map's maximal cell where it cuts the slice. Colour begins half way from the map's median cell to its maximum.
     """
     scan, truth = to_canonical(volume), to_canonical(mask).array != 0
-    hot = resample(heat, key, scan).array
     values = heat.shown(key)
-    low, high = float(np.median(values)), float(values.max())
+    hot = resample(replace(heat, keys=(key,), values=values[None]), key, scan).array
+    high = float(values.max())
+    low = (float(np.median(values)) + high) / 2
     share = np.clip((hot - low) / max(high - low, 1e-6), 0, 1)
-    cell = _cell_box(heat, key, scan)
+    cell = _cell_box(values, heat, scan)
     slice_at = int(truth.sum(axis=(0, 1)).argmax())
     row_at = int(truth.sum(axis=(1, 2)).argmax())
     heights = [PANEL * _extent(scan, axis)[1] / _extent(scan, axis)[0] for axis in (2, 0)]
@@ -98,9 +100,9 @@ def _show(panel: Axes, scan: Volume, axis: int, at: int) -> None:
     panel.autoscale(False)
 
 
-def _cell_box(heat: HeatMaps, key: str, scan: Volume) -> NDArray[np.float64]:
-    """Return (2, 3): the lowest and highest edge of the maximal cell in the scan's voxel index."""
-    at = np.array(np.unravel_index(int(heat.shown(key).argmax()), heat[key].shape), np.float64)
+def _cell_box(values: NDArray[np.float32], heat: HeatMaps, scan: Volume) -> NDArray[np.float64]:
+    """Return (2, 3): the lowest and highest edge of the cell of the highest value in the scan's voxel index."""
+    at = np.array(np.unravel_index(int(values.argmax()), values.shape), np.float64)
     corners = np.stack([np.append(at + step, 1.0) for step in (-0.5, 0.5)], axis=1)
     voxels = np.linalg.solve(scan.affine, heat.affine @ corners)[:3]
     return np.sort(voxels, axis=1).T

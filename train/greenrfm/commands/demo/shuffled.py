@@ -23,9 +23,9 @@ STAGE = "control: shuffled labels"
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """Return the recipe with a sixth of the vision epochs: the control must not cost what the model does."""
+    """Return the recipe with a tenth of the vision epochs: the control must not cost what the model does."""
     stage = recipe.stage1_vision
-    return recipe.model_copy(update={"stage1_vision": stage.model_copy(update={"epochs": max(1, stage.epochs // 6)})})
+    return recipe.model_copy(update={"stage1_vision": stage.model_copy(update={"epochs": max(1, stage.epochs // 10)})})
 
 
 def shuffled_control(
@@ -40,7 +40,7 @@ def shuffled_control(
 ) -> NDArray[np.float64]:
     """Return probabilities (test studies, findings) of stage 1 vision trained on permuted labels.
 
-    Everything is as in the run (volumes, rates, seed) for a sixth of its epochs, only row i of the states
+    Everything is as in the run (volumes, rates, seed) for a tenth of its epochs, only row i of the states
     belongs to another study, so what this reaches above one half is what the procedure itself lets through. Its own
     head scores the whole padded field, as the reader does. Its weights stay in `folder`.
     """
