@@ -23,7 +23,7 @@ STATES = {"+": State.PRESENT, "-": State.ABSENT, "?": State.UNCERTAIN, "": State
 
 
 def states(report: str, finding_set: str = "chest-ct-18") -> dict[str, Evidence]:
-    return LABELERS[finding_set].label(report)
+    return LABELERS[finding_set].label(report).findings
 
 
 CHEST = [
@@ -75,7 +75,7 @@ CHEST = [
     ("Resolved pleural effusion.", "pleural_effusion", "-"),
     ("Atelectasis resolved, pleural effusion persists.", "pleural_effusion", "+"),
     # other organs, wording, typos
-    ("Hypodense nodule in the left thyroid lobe.", "lung_nodule", "+"),
+    ("Hypodense nodule in the left thyroid lobe.", "lung_nodule", ""),
     ("Nodule in the thyroid gland.", "lung_nodule", ""),
     ("Subcutaneous emphysema of the chest wall.", "emphysema", ""),
     ("Contrast material was given.", "medical_material", ""),
@@ -205,7 +205,7 @@ def test_a_history_ends_with_its_line() -> None:
 
 
 def test_a_colon_before_no_denies_what_follows() -> None:
-    labels = LexiconLabeler(load_finding_set("chest-ct-18")).label("Lungs: No nodule is identified.")
+    labels = LexiconLabeler(load_finding_set("chest-ct-18")).label("Lungs: No nodule is identified.").findings
     assert labels["lung_nodule"].state is State.ABSENT
 
 
@@ -248,7 +248,7 @@ def test_a_set_of_ones_own_is_labelled_by_names_and_synonyms(tmp_path: Path) -> 
         encoding="utf-8",
     )
     labeler = LexiconLabeler(load_finding_set(path))
-    answer = labeler.label("Two costal lesions. No effusion in either hemithorax.")
+    answer = labeler.label("Two costal lesions. No effusion in either hemithorax.").findings
     assert [each.state for each in answer.values()] == [State.PRESENT, State.ABSENT]
 
 
@@ -289,4 +289,4 @@ def test_real_reports_are_read_well(shared_data: Path) -> None:
     gold = np.array([[line[each.name] == "1" for each in labeler.finding_set.findings] for line in lines])
     called = table.states == State.PRESENT
     f1 = 2 * (gold & called).sum(axis=0) / (gold.sum(axis=0) + called.sum(axis=0))
-    assert f1.mean() >= 0.88
+    assert f1.mean() >= 0.93

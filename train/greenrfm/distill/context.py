@@ -23,18 +23,34 @@ class Kind(Enum):
     QUESTION = "uncertainty.question"
     HISTORY_BEFORE = "history.before"
     HISTORY_AFTER = "history.after"
+    FAMILY_BEFORE = "family.before"
+    FAMILY_AFTER = "family.after"
     NEUTRAL = "neutral"
     STOP = "stops"
     VERB = "verbs"
 
+    @property
+    def group(self) -> str:
+        """Return what it is called in an explanation: negation, uncertainty, history or family."""
+        return self.value.partition(".")[0]
 
-BEFORE = (Kind.NEGATION_BEFORE, Kind.ADJECTIVE, Kind.UNCERTAIN_BEFORE, Kind.HISTORY_BEFORE)
-AFTER = (Kind.NEGATION_AFTER, Kind.UNCERTAIN_AFTER, Kind.HISTORY_AFTER, Kind.QUESTION)
+
+BEFORE = (Kind.NEGATION_BEFORE, Kind.ADJECTIVE, Kind.UNCERTAIN_BEFORE, Kind.HISTORY_BEFORE, Kind.FAMILY_BEFORE)
+AFTER = (Kind.NEGATION_AFTER, Kind.UNCERTAIN_AFTER, Kind.HISTORY_AFTER, Kind.FAMILY_AFTER, Kind.QUESTION)
 # How many words a cue reaches; negation reaches until something stops it ("no a, b, c, d or e").
-REACH = {Kind.ADJECTIVE: 3, Kind.UNCERTAIN_BEFORE: 8, Kind.HISTORY_BEFORE: 8, Kind.QUESTION: 8}
-# The past speaks of another study, so it comes first; what is denied is not uncertain.
+REACH = {
+    Kind.ADJECTIVE: 3,
+    Kind.UNCERTAIN_BEFORE: 8,
+    Kind.HISTORY_BEFORE: 8,
+    Kind.FAMILY_BEFORE: 8,
+    Kind.FAMILY_AFTER: 4,
+    Kind.QUESTION: 8,
+}
+# Inside a mention ("aorta without any plaque", "density at the aorta may be calcification") these count too.
+INSIDE = (Kind.NEGATION_BEFORE, Kind.NEGATION_AFTER, Kind.UNCERTAIN_BEFORE)
+# Relatives and the past are not this study, so they come first; what is denied is not uncertain.
 ORDER = (
-    (State.NOT_MENTIONED, (Kind.HISTORY_BEFORE, Kind.HISTORY_AFTER)),
+    (State.NOT_MENTIONED, (Kind.FAMILY_BEFORE, Kind.FAMILY_AFTER, Kind.HISTORY_BEFORE, Kind.HISTORY_AFTER)),
     (State.ABSENT, (Kind.NEGATION_BEFORE, Kind.ADJECTIVE, Kind.NEGATION_AFTER)),
     (State.UNCERTAIN, (Kind.UNCERTAIN_BEFORE, Kind.UNCERTAIN_AFTER, Kind.QUESTION)),
 )
@@ -85,15 +101,15 @@ class Reading:
     cues: Sequence[Cue]
 
     def judge(self, start: int, end: int) -> tuple[State, str]:
-        """Return the state of the mention `text[start:end]` and the cue that decided ("" if none).
+        """Return the state of the mention `text[start:end]` and the cue that decided, as "negation: no" ("" if none).
 
-        A mention of the past that says nothing of this study is NOT_MENTIONED.
+        A mention of the past or of a relative says nothing of this study and is NOT_MENTIONED.
         """
         found = {cue.kind: self.text[cue.start : cue.end].strip() for cue in self._reaching(start, end)}
         for state, kinds in ORDER:
             for kind in kinds:
                 if kind in found:
-                    return state, found[kind]
+                    return state, f"{kind.group}: {found[kind]}"
         return State.PRESENT, ""
 
     def _reaching(self, start: int, end: int) -> Iterator[Cue]:
@@ -102,10 +118,10 @@ class Reading:
         left = max((cue.end for cue in stops if cue.end <= start), default=0)
         right = min((cue.start for cue in stops if cue.start >= end), default=len(self.text))
         for cue in self.cues:
-            if start < cue.start and cue.end < end:
-                if cue.kind in (Kind.NEGATION_BEFORE, Kind.NEGATION_AFTER):
+            if start < cue.start < end:
+                if cue.kind in INSIDE:
                     yield cue
-            elif cue.kind in BEFORE and left <= cue.start and cue.end <= start:
+            elif cue.kind in BEFORE and left <= cue.start < start:
                 # "No effusion was seen, a nodule …": after its verb and a list mark a negation is spent.
                 verb = next(self._verbs(cue.end, start), None)
                 since = cue.end if cue.kind is Kind.ADJECTIVE else verb.end if verb else start

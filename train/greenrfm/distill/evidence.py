@@ -1,74 +1,87 @@
-"""A cohort's reports to labels.csv and labels.evidence.jsonl."""
+"""What a labeler says of a report: a state per finding, and the sentence it rests on."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
+from greenrfm.findings import FindingSet, State
 
-from greenrfm.distill.lexicon import LexiconLabeler
-from greenrfm.files import write_text
-from greenrfm.findings import LabelTable, State
+# Present beats uncertain beats absent: a lesion on the left is not undone by a clear right side.
+RANK = {State.NOT_MENTIONED: 0, State.ABSENT: 1, State.UNCERTAIN: 2, State.PRESENT: 3}
 
 
-def label_reports(
-    labeler: LexiconLabeler,
-    reports: Sequence[tuple[str, str]],
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[LabelTable, list[dict[str, Any]]]:
-    """Label reports and keep what each label rests on.
+@dataclass(frozen=True)
+class Evidence:
+    """What one labeler says of one finding in one report.
 
     Parameters
     ----------
-    labeler
-        Gives the states and the finding set.
-    reports
-        (study_id, report) of each study; an empty report mentions nothing.
-    progress
-        Called with (done, total) after every report.
-
-    Returns
-    -------
-    The labels, one row per study in the given order, and one dictionary per finding mentioned:
-    study_id, finding, state (present, absent, uncertain), start and end of the sentence in the
-    report, the sentence, labeler, version, rule, date (ISO, UTC).
-
+    state
+        One of the four.
+    start, end
+        `report[start:end]` is the sentence that says so, verbatim; both 0 if nothing does.
+    rule
+        What decided, in words of the labeler and never of the report.
+    votes
+        Of a consensus: who said what, where not all said the same.
     """
-    keys = labeler.finding_set.keys
-    states = np.full((len(reports), len(keys)), State.NOT_MENTIONED, np.int8)
-    date = datetime.now(UTC).date().isoformat()
-    rows: list[dict[str, Any]] = []
-    for number, (study, report) in enumerate(reports):
-        for column, (key, evidence) in enumerate(labeler.label(report).items()):
-            states[number, column] = evidence.state
-            if evidence.state is State.NOT_MENTIONED:
-                continue
-            rows.append(
-                {
-                    "study_id": study,
-                    "finding": key,
-                    "state": evidence.state.name.lower(),
-                    "start": evidence.start,
-                    "end": evidence.end,
-                    "sentence": report[evidence.start : evidence.end],
-                    "labeler": labeler.name,
-                    "version": labeler.version,
-                    "rule": evidence.rule,
-                    "date": date,
-                }
-            )
-        if progress is not None:
-            progress(number + 1, len(reports))
-    return LabelTable(tuple(study for study, _ in reports), keys, states), rows
+
+    state: State
+    start: int
+    end: int
+    rule: str = ""
+    votes: tuple[tuple[str, State], ...] = ()
 
 
-def write_evidence(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write labels.evidence.jsonl, one JSON object per line, in one step.
+NOTHING = Evidence(State.NOT_MENTIONED, 0, 0)
 
-    The file quotes report sentences: it is the department's own and stays beside its labels.
-    """
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+@dataclass(frozen=True)
+class Usage:
+    """What labelling cost: requests to a server and the tokens it counted."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    requests: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Return both together."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.requests + other.requests,
+        )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One report's evidence for every key of the finding set, in its order."""
+
+    findings: dict[str, Evidence]
+    usage: Usage = Usage()
+
+
+class Unlabelled(Exception):
+    """A report that could not be labelled; the message says why and quotes nothing of it."""
+
+    def __init__(self, reason: str, usage: Usage = Usage()) -> None:
+        """Keep the reason and what the attempts cost."""
+        super().__init__(reason)
+        self.usage = usage
+
+
+class Labeler(Protocol):
+    """Reads reports; `label` may be called from several threads at once."""
+
+    finding_set: FindingSet
+    name: str
+    model: str
+    version: str
+
+    def label(self, report: str) -> Labelled:
+        """Return what the report says of every finding.
+
+        Raises Unlabelled for this report alone, and UserError where no other report would do better:
+        a key that is refused, a server that is gone.
+        """

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from greenrfm.distill.context import Context, Reading
+from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled
 from greenrfm.distill.rules import Candidates, Lexicon, cues
 from greenrfm.distill.sentences import normalise, split
 from greenrfm.distill.spelling import Speller
 from greenrfm.findings import FindingSet, State
 
-VERSION = "1"
-# Present beats uncertain beats absent: a lesion on the left is not undone by a clear right side.
-RANK = {State.NOT_MENTIONED: 0, State.ABSENT: 1, State.UNCERTAIN: 2, State.PRESENT: 3}
+VERSION = "2"
 # Reports repeat themselves: half the sentences of a department are its standard ones.
 REMEMBERED_SENTENCES = 20_000
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a report says of a finding and where.
-
-    `report[start:end]` is the sentence (both 0 if the finding is not mentioned); `rule` names the
-    phrase and the cue that decided, words of the lexicon and never of the report.
-    """
-
-    state: State
-    start: int
-    end: int
-    rule: str
-
-
-NOTHING = Evidence(State.NOT_MENTIONED, 0, 0, "")
 
 
 class LexiconLabeler:
     """Labels reports with the states of a finding set by the phrases in data/*.yaml and the set's synonyms."""
 
-    name = "lexicon"
+    name, model = "lexicon", ""
     version = VERSION
 
     def __init__(self, finding_set: FindingSet) -> None:
@@ -50,54 +31,67 @@ class LexiconLabeler:
         self._lexicon = Lexicon(finding_set)
         self._speller = Speller(self._context.words | self._lexicon.words)
         self._read = lru_cache(REMEMBERED_SENTENCES)(self._read_sentence)
+        self._away = lru_cache(REMEMBERED_SENTENCES)(self._away_from)
 
-    def label(self, report: str) -> dict[str, Evidence]:
-        """Return the evidence for every key of the finding set, in its order."""
+    def label(self, report: str) -> Labelled:
+        """Return the evidence for every key of the finding set; `rule` names the phrase and cue that decided."""
         found = dict.fromkeys(self.finding_set.keys, NOTHING)
         for sentence in split(report, self._silent):
             if not sentence.counts:
                 continue
-            for key, state, rule in self._read(report[sentence.start : sentence.end]):
+            for key, state, rule in self._read(report[sentence.start : sentence.end], sentence.section):
                 if RANK[state] > RANK[found[key].state]:
                     found[key] = Evidence(state, sentence.start, sentence.end, rule)
         if "normal" in found:
             found["normal"] = _normal(found)
-        return found
+        return Labelled(found)
 
-    def _read_sentence(self, sentence: str) -> tuple[tuple[str, State, str], ...]:
+    def _away_from(self, section: str) -> frozenset[str]:
+        """Return the findings that a sentence under this heading does not mean unless it names their organ."""
+        return self._lexicon.elsewhere(normalise(section, self._speller)) if section else frozenset()
+
+    def _read_sentence(self, sentence: str, section: str) -> tuple[tuple[str, State, str], ...]:
         """Return the findings of which a sentence speaks, their states and the rules."""
         text = normalise(sentence, self._speller)
         candidates = self._lexicon.candidates(text)
         if not candidates:
             return ()
         context = Reading(text, self._context.cues(text))
-        return tuple((key, *_state(phrases, text, context)) for key, phrases in candidates.items())
+        away = self._away(section)
+        return tuple((key, *_state(phrases, text, context, key in away)) for key, phrases in candidates.items())
 
 
-def _state(candidates: Candidates, text: str, context: Reading) -> tuple[State, str]:
-    for phrase, _, _ in candidates.spans("stated", text):
-        return State.PRESENT, f"stated: {phrase.text}"
+def _state(candidates: Candidates, text: str, context: Reading, away: bool) -> tuple[State, str]:
+    """Return the state of one finding in a sentence and the rule; `away`: the section is another organ's."""
+    for phrase, start, end in candidates.spans("stated", text):
+        return State.PRESENT, f"stated: {phrase.named(text[start:end])}"
     best, why = State.NOT_MENTIONED, ""
     for phrase, start, end in candidates.spans("absent", text):
         # "Heart size is not normal" is no normal heart; its enlargement has its own phrase.
         if best is State.NOT_MENTIONED and context.judge(start, end)[0] is State.PRESENT:
-            best, why = State.ABSENT, f"normal: {phrase.text}"
+            best, why = State.ABSENT, f"normal: {phrase.named(text[start:end])}"
     masked = text
     for _, start, end in candidates.spans("ignore", text):
         masked = masked[:start] + "_" * (end - start - 1) + masked[end - 1 :]
-    for role in ("mentions", "denied"):
+    for role in ("mentions", "vague", "denied"):
+        if role == "vague" and not any(candidates.spans("within", text)):
+            continue
         for phrase, start, end in candidates.spans(role, masked):
             state, cue = context.judge(start, end)
             if RANK[state] <= RANK[best] or (role == "denied" and state is not State.ABSENT):
                 continue
-            if not _is_elsewhere(candidates, text):
-                best, why = state, f"{phrase.text} [{cue}]" if cue else phrase.text
+            if not _is_elsewhere(candidates, text, masked, (start, end), away):
+                best, why = state, phrase.named(text[start:end]) + (f" [{cue}]" if cue else "")
     return best, why
 
 
-def _is_elsewhere(candidates: Candidates, text: str) -> bool:
-    """Tell whether the sentence speaks of another organ."""
-    return any(candidates.spans("elsewhere", text)) and not any(candidates.spans("here", text))
+def _is_elsewhere(candidates: Candidates, text: str, masked: str, mention: tuple[int, int], away: bool) -> bool:
+    """Tell whether a mention lies in another organ, by its part of the sentence or, `away`, by the section."""
+    start, stop = text.rfind("; ", 0, mention[0]) + 1, text.find(" ;", mention[1] - 1)
+    clause = slice(start, stop + 1 if stop >= 0 else len(text))
+    if not away and not any(candidates.spans("elsewhere", text[clause])):
+        return False
+    return not any(candidates.spans("here", masked[clause]))
 
 
 def _normal(found: Mapping[str, Evidence]) -> Evidence:

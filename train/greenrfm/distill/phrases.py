@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ ENDINGS = (
     ("sis", ("sis", "ses")),
     ("ity", ("ity", "ities")),
     ("ry", ("ry", "ries")),
+    ("dy", ("dy", "dies")),
+    ("oma", ("oma", "omas", "omata")),
     ("hy", ("hy", "hies")),
     ("um", ("um", "a", "ums")),
     ("us", ("us", "i", "uses")),
@@ -45,6 +48,23 @@ class Phrase:
         """Yield where the phrase stands in the normalised `text`."""
         for match in self.expression.finditer(text):
             yield match.start() + 1, match.end()
+
+    def named(self, matched: str) -> str:
+        """Return what of the phrase stands in `matched`, as "aorta .. calcif*": its words, none of the report's."""
+        shown: list[str] = []
+        for word in matched.split():
+            stem = self._own.get(word) or next((each for each in self._stubs if word.startswith(each[:-1])), "..")
+            if stem != ".." or (shown and shown[-1] != ".."):
+                shown.append(stem)
+        return " ".join(shown)
+
+    @cached_property
+    def _own(self) -> dict[str, str]:
+        return {form: word for word in _words(self.text) if word.isalnum() for form in forms(word)}
+
+    @cached_property
+    def _stubs(self) -> list[str]:
+        return [word for word in _words(self.text) if word.endswith("*")]
 
 
 class PhraseIndex(Generic[T]):
@@ -83,8 +103,11 @@ def forms(word: str) -> tuple[str, ...]:
 
 def words(phrase: str) -> set[str]:
     """Return the complete words of `phrase` with their plurals: what a typo may be corrected to."""
-    plain = re.sub(r"[()|?]", " ", phrase).split()
-    return {form for word in plain if word.isalpha() for form in forms(word)}
+    return {form for word in _words(phrase) if word.isalpha() for form in forms(word)}
+
+
+def _words(phrase: str) -> list[str]:
+    return re.sub(r"[()|?]", " ", phrase).split()
 
 
 def source(phrase: str, plurals: bool = True) -> str:

@@ -17,8 +17,8 @@ from greenrfm.findings import Finding, FindingSet
 
 BODY_PARTS = ("chest", "abdomen", "knee", "spine")
 # What a phrase does for its finding; the head of data/chest.yaml explains each.
-SPEAKING = ("mentions", "stated", "denied", "absent")
-ROLES = (*SPEAKING, "ignore", "elsewhere", "here")
+SPEAKING = ("mentions", "vague", "stated", "denied", "absent")
+ROLES = (*SPEAKING, "within", "ignore", "elsewhere", "here")
 
 
 @dataclass
@@ -53,6 +53,14 @@ class Lexicon:
         for phrase, (key, role) in self._phrases.find(text):
             found[key].phrases[role].append(phrase)
         return {key: each for key, each in found.items() if any(each.phrases[role] for role in SPEAKING)}
+
+    def elsewhere(self, heading: str) -> frozenset[str]:
+        """Return the findings that a normalised heading ("liver") places in another organ."""
+        found: dict[str, Candidates] = defaultdict(Candidates)
+        for phrase, (key, role) in self._phrases.find(heading):
+            found[key].phrases[role].append(phrase)
+        away = (key for key, each in found.items() if any(each.spans("elsewhere", heading)))
+        return frozenset(key for key in away if not any(found[key].spans("here", heading)))
 
 
 def cues() -> Mapping[str, Any]:

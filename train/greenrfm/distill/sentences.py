@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 # A sentence ends at . ! ? before a space and a new start, at a line break before one, at a quotation
-# mark or bullet (used as list marks), and where a full stop lost its space ("seen.Heart").
+# mark or bullet (used as list marks), where a full stop lost its space ("seen.Heart"), and at the
+# full-width marks of Chinese, which no space follows, with the quotation marks they close.
 BOUNDARY = re.compile(
-    r"[.!](?=[\"”')\]]*\s)"
+    r"[。！？；｡][”’」』）]*"
+    r"|[.!](?=[\"”')\]]*\s)"
     r"|\?(?=\s+[\"“•A-Z])"
     r"|(?<=[a-z])\.(?=[A-Z])"
     r"|\n(?=\s*\n)|\n(?=\s*(?:[A-Z]|[-*•\u2013]\s|\d+[.)]\s))"
@@ -19,19 +21,25 @@ BOUNDARY = re.compile(
 ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:approx|dr|prof|vs|e\.g|i\.e|incl|resp|ser|fig|max|min|st|ca|no)$", re.IGNORECASE
 )
-HEADING = re.compile(r"[\s\W\d]*([A-Za-z][A-Za-z /&-]{1,40}?)\s*:")
+HEADING = re.compile(r"[\s\W\d]*([A-Za-z][A-Za-z /&,-]{1,40}?)\s*[:：]")
 # Headings after the findings: text between a history and one of these holds the findings.
 CLOSING = frozenset({"impression", "conclusion", "conclusions", "summary", "opinion", "recommendation"})
+# Marks that belong to the sentence they end; list marks and line breaks belong to none.
+ENDS = ".!?。！？；｡"
 TOKEN = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*|[,;:()?/]")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and its place: `report[start:end]`; `counts` is False in sections that describe no image."""
+    """A sentence and its place: `report[start:end]`.
+
+    `counts` is False in sections that describe no image; `section` is the heading above, in lower case.
+    """
 
     start: int
     end: int
     counts: bool
+    section: str = ""
 
 
 def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
@@ -45,13 +53,14 @@ def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
     """
     spans = list(_spans(report))
     headings = [_heading(report, *span) for span in spans]
-    silent_until = 0
+    silent_until, section = 0, ""
     for number, ((start, end), heading) in enumerate(zip(spans, headings, strict=True)):
         if heading:
+            section = heading[0]
             silent = heading[0] in silent_headings
             following = next((name for name, _ in filter(None, headings[number + 1 :])), "")
             silent_until = _silent_end(report, heading[1], end, following) if silent else 0
-        yield Sentence(start, end, start >= silent_until)
+        yield Sentence(start, end, start >= silent_until, section)
 
 
 def _heading(report: str, start: int, end: int) -> tuple[str, int] | None:
@@ -80,7 +89,7 @@ def _spans(report: str) -> Iterator[tuple[int, int]]:
     for match in BOUNDARY.finditer(report):
         if match[0] == "." and ABBREVIATION.search(report, max(start, match.start() - 8), match.start()):
             continue
-        end = match.end() if match[0] in ".!?" else match.start()
+        end = match.end() if match[0][0] in ENDS else match.start()
         yield from _stripped(report, start, end)
         start = match.end()
     yield from _stripped(report, start, len(report))

@@ -22,7 +22,8 @@ from greenrfm.findings import LabelTable, State
 
 Policy = Literal["absent", "present", "exclude"]
 MEASURES = ("precision", "recall", "f1", "kappa")
-_MEANS = {"absent": int(State.ABSENT), "present": int(State.PRESENT), "exclude": int(State.NOT_MENTIONED)}
+_EXCLUDED = int(State.NOT_MENTIONED)
+_MEANS = {"absent": int(State.ABSENT), "present": int(State.PRESENT), "exclude": _EXCLUDED}
 
 
 def compare_labels(
@@ -31,6 +32,7 @@ def compare_labels(
     *,
     not_mentioned: Policy = "absent",
     uncertain: Policy = "exclude",
+    unlabelled: Literal["refuse", "exclude"] = "refuse",
     patient_ids: Mapping[str, str] | None = None,
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
@@ -39,19 +41,22 @@ def compare_labels(
 
     Parameters
     ----------
-    gold, predicted : every study and finding of `gold` must be in `predicted`; more may be.
+    gold, predicted : every finding of `gold` must be in `predicted`, and every study unless `unlabelled`
+        is "exclude"; more may be.
     not_mentioned, uncertain : what the state means in both tables: "absent", "present", or "exclude"
         (an entry that is so in either table is not scored). Leaving out what a labeler calls uncertain
         flatters it, so `coverage`, the scored share of the entries that gold decides, stands beside it.
+    unlabelled : what becomes of studies without a row in `predicted`, because labelling them failed:
+        "refuse", or "exclude" them, so that `coverage` and `excluded_predicted` tell them.
     patient_ids : patient of each study, for resampling; without it every study is its own patient.
 
     Returns
     -------
     `{"n", "patients", "resampled", "policy", "macro": {measure, "intervals", "findings": {measure: how many
     findings}, "coverage"}, "findings": {key: {measure or None, "intervals", "tp", "fp", "fn", "tn",
-    "excluded_gold", "excluded_predicted", "coverage"}}, "not_compared"}`. A measure is None where it is
-    0/0, and its macro mean runs over the findings where it is defined; F1 is so unless a finding is
-    present in neither table.
+    "excluded_gold", "excluded_predicted", "coverage"}}, "unlabelled": how many studies, "not_compared"}`.
+    A measure is None where it is 0/0, and its macro mean runs over the findings where it is defined; F1
+    is so unless a finding is present in neither table.
 
     Raises UserError for an unknown policy for studies or findings that `predicted` lacks, and for a
     study without a patient in `patient_ids`.
@@ -63,7 +68,13 @@ def compare_labels(
     if not studies:
         raise UserError("the gold labels have no study; there is nothing to compare")
     truth = _decide(gold.states, not_mentioned, uncertain)
-    call = _decide(predicted.select(keys).rows(studies), not_mentioned, uncertain)
+    missing = np.zeros(len(studies), dtype=bool)
+    if unlabelled == "exclude":
+        known = set(predicted.study_ids)
+        missing = np.array([study not in known for study in studies])
+    call = np.full(truth.shape, _EXCLUDED, np.int8)
+    labelled = [study for study, is_missing in zip(studies, missing, strict=True) if not is_missing]
+    call[~missing] = _decide(predicted.select(keys).rows(labelled), not_mentioned, uncertain)
     decided, scored = truth >= 0, (truth >= 0) & (call >= 0)
     cells = {
         "tp": scored & (truth == State.PRESENT) & (call == State.PRESENT),
@@ -98,6 +109,7 @@ def compare_labels(
         "policy": {"not_mentioned": not_mentioned, "uncertain": uncertain},
         "macro": macro,
         "findings": findings,
+        "unlabelled": int(missing.sum()),
         "not_compared": [key for key in predicted.keys if key not in keys],
     }
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from greenrfm.errors import UserError
 from greenrfm.library.case import Case, CaseFiles
 from greenrfm.library.index import CaseIndex
-from greenrfm.library.lock import FolderLock
 from greenrfm.library.manifest import Intent, Manifest
+from greenrfm.locks import Lock
 
 LOG = logging.getLogger(__name__)
 BATCH = 128
@@ -32,7 +32,7 @@ class CaseStore:
     doing the announced change again.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, lock: FolderLock, index: CaseIndex | None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, lock: Lock, index: CaseIndex | None) -> None:
         """Hold a locked folder; use `create` or `open`."""
         self.folder = folder
         self.manifest = manifest
@@ -46,7 +46,7 @@ class CaseStore:
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             _check_free(folder)
-            lock = FolderLock(folder / "library.lock")
+            lock = _lock(folder)
             try:
                 # Once more: another process may have made one just before the lock was ours.
                 _check_free(folder)
@@ -63,7 +63,7 @@ class CaseStore:
         """Open and mend a library; raise UserError if it is none, damaged, open elsewhere or of another bundle."""
         # Before the lock, which would leave a file in a folder that is no library.
         Manifest.read(folder / "library.json")
-        lock = FolderLock(folder / "library.lock")
+        lock = _lock(folder)
         store = None
         try:
             manifest = Manifest.read(folder / "library.json")
@@ -157,6 +157,13 @@ class CaseStore:
         names = iter(names)
         while batch := list(islice(names, BATCH)):
             index.upsert([(self.cases.read(n), self.cases.read_latent(n, self.manifest.dimension)) for n in batch])
+
+
+def _lock(folder: Path) -> Lock:
+    # Qdrant Edge refuses a shard that is open elsewhere only after it touched the shard's files, and the
+    # holder's next flush then fails; so this lock is taken first.
+    way_out = "close it in the other Slicer window or greenrfm command and try again"
+    return Lock(folder / "library.lock", f"library {folder}", way_out)
 
 
 def _load_index(folder: Path) -> CaseIndex | None:

@@ -13,17 +13,16 @@ from greenrfm.errors import UserError
 LOCKED_BYTE = 1 << 30
 
 
-class FolderLock:
-    """Keep a folder to one opener, of this process or another.
+class Lock:
+    """Keep something to one opener, of this process or another.
 
-    Qdrant Edge refuses a shard that is open elsewhere only after it touched the shard's files, and the
-    holder's next flush then fails; so this lock is taken first. It belongs to an open file and not to the
-    file's existence, so `kill -9` leaves nothing stale.
+    The lock belongs to an open file and not to the file's existence, so `kill -9` leaves nothing stale.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str, way_out: str) -> None:
         """Take the lock on the file at `path`, which is made if missing and stays.
 
+        `name` is what it keeps ("library /data/past"), `way_out` what to do while another holds it.
         Raises UserError if it is held, or if the file system gives no locks or refuses to write.
         """
         self.path = path
@@ -31,8 +30,7 @@ class FolderLock:
             stream = path.open("r+b" if path.exists() else "w+b")
         except OSError as error:
             raise UserError(
-                f"library {path.parent} cannot be written ({error.strerror}); "
-                "a library needs write access to its folder"
+                f"{name} cannot be written ({error.strerror}); it needs write access to its folder"
             ) from error
         try:
             _lock(stream)
@@ -42,12 +40,9 @@ class FolderLock:
             stream.close()
             if isinstance(error, BlockingIOError | PermissionError):
                 number = f" (process {holder})" if holder.isdigit() else ""
-                raise UserError(
-                    f"library {path.parent} is open elsewhere{number}; "
-                    "close it in the other Slicer window or greenrfm command and try again"
-                ) from error
+                raise UserError(f"{name} is open elsewhere{number}; {way_out}") from error
             raise UserError(
-                f"library {path.parent} lies on a file system without locks ({error.strerror}); move it to a local disk"
+                f"{name} lies on a file system without locks ({error.strerror}); move it to a local disk"
             ) from error
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n".encode())

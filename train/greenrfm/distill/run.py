@@ -1,0 +1,193 @@
+"""A run over a cohort: bounded, resumable, within a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Lock
+
+from greenrfm.distill.cost import Price
+from greenrfm.distill.evidence import Evidence, Labeler, Labelled, Unlabelled, Usage
+from greenrfm.distill.journal import Journal
+from greenrfm.distill.journal_lines import Entry, Header
+from greenrfm.distill.labels_out import Outputs, write_outputs
+from greenrfm.distill.overrides import Overrides, report_digest
+from greenrfm.distill.parallel import in_parallel
+from greenrfm.errors import UserError
+from greenrfm.findings import FindingSet, State
+from greenrfm.progress import Progress, silent
+
+STAGE = "label reports"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run left: its outputs, the usage of all runs on this journal and its cost (None without a price).
+
+    `over_budget` tells that studies are unfinished because the budget is spent.
+    """
+
+    outputs: Outputs
+    usage: Usage
+    cost: float | None
+    over_budget: bool
+
+
+def distill_reports(
+    labeler: Labeler,
+    studies: Sequence[tuple[str, str]],
+    journal: Journal,
+    *,
+    workers: int = 1,
+    progress: Progress = silent,
+    retry_failed: bool = True,
+    budget: float | None = None,
+    price: Price | None = None,
+    overrides: Overrides | None = None,
+    form: str = "",
+    stop: Callable[[], None] | None = None,
+) -> Summary:
+    """Label what the journal has not labelled yet, and write labels, evidence and failures from it.
+
+    The outputs do not depend on the number of workers, nor on how often the run was stopped. They are
+    written at every end: of the work, of the budget, by an error or by Ctrl-C. An empty report mentions
+    nothing and is shown to no labeler.
+
+    Parameters
+    ----------
+    labeler
+        Called from `workers` threads at once.
+    studies
+        (study_id, report) of each study, every id once.
+    journal
+        Open, see `Journal`.
+    progress
+        Called after each study, with reports/s, failed, tokens and cost where there are any.
+    retry_failed
+        Whether studies that failed in an earlier run are tried again.
+    budget, price
+        No request begins once the runs on this journal have cost `budget`; up to `workers` requests
+        that began before still cost something.
+    overrides
+        What people decided; it goes before the labeler's word.
+    form
+        Of a server's answers, kept in the journal for the next run.
+    stop
+        Called once no further label is wanted, so that what waits for a server stops waiting.
+
+    Raises UserError where the labeler does, after the outputs are written; and if the journal was begun
+    with another labeler, model, version or finding set.
+
+    """
+    if len({study for study, _ in studies}) < len(studies):
+        raise UserError("a study id occurs twice; keep one row per study")
+    if budget is not None and price is None:
+        raise ValueError("a budget needs a price")
+    journal.begin(Header.of(labeler, form))
+    run = _Run(labeler, studies, journal, retry_failed, budget, price)
+    try:
+        run.label(workers, progress, stop or (lambda: None))
+    finally:
+        outputs = write_outputs(journal, labeler.finding_set, studies, overrides or Overrides())
+    if run.error is not None:
+        raise UserError(f"{run.error} ({outputs.labelled} of {len(studies)} studies are labelled and kept)")
+    cost = None if price is None else price.of(journal.usage)
+    return Summary(outputs, journal.usage, cost, run.is_over_budget)
+
+
+class _Run:
+    def __init__(
+        self,
+        labeler: Labeler,
+        studies: Sequence[tuple[str, str]],
+        journal: Journal,
+        retry_failed: bool,
+        budget: float | None,
+        price: Price | None,
+    ) -> None:
+        self.error: UserError | None = None
+        self.is_over_budget = False
+        self._labeler = labeler
+        self._studies = studies
+        self._journal = journal
+        self._retry_failed = retry_failed
+        self._budget, self._price = budget, price
+        # Counted where it arises: the journal's own count lags behind the workers.
+        self._usage, self._counting = journal.usage, Lock()
+
+    def label(self, workers: int, progress: Progress, stop: Callable[[], None]) -> None:
+        """Label every study that is to do, or until an error or the end of the budget; fill the journal."""
+        to_do = sum(1 for _ in self._to_do())
+        total, began = len(self._studies), time.monotonic()
+        new = failed = 0
+        progress(STAGE, total - to_do, total)
+        try:
+            for result in in_parallel(self._work, self._to_do(), workers):
+                if self.error is not None:
+                    stop()  # answers that are under way are still kept
+                if result is not None:
+                    self._journal.append(result)
+                    new += 1
+                    failed += bool(result.failed)
+                    metrics = self._metrics(new / max(time.monotonic() - began, 1e-9), failed)
+                    progress(STAGE, total - to_do + new, total, metrics)
+        finally:
+            stop()
+
+    def _to_do(self) -> Iterator[tuple[str, str]]:
+        for study, report in self._studies:
+            if self._journal.lacks(study, report_digest(report), or_failed=self._retry_failed):
+                yield study, report
+
+    def _work(self, study: tuple[str, str]) -> Entry | None:
+        """Return the study's entry, or None if the run has ended or ends with this study's error."""
+        if self.error is not None or self._is_spent():
+            return None
+        study_id, report = study
+        try:
+            labelled = self._labeler.label(report) if report.strip() else Labelled({})
+            found, usage, failed = mentioned(labelled, self._labeler.finding_set, report), labelled.usage, ""
+        except UserError as error:
+            self.error = self.error or error
+            return None
+        except Unlabelled as error:
+            found, usage, failed = {}, error.usage, " ".join(str(error).split()) or "no reason given"
+        except Exception as error:
+            # One report must not end the run of all; never its words, which an error may quote.
+            found, usage, failed = {}, Usage(), f"the labeler broke down ({type(error).__name__})"
+        with self._counting:
+            self._usage += usage
+        return Entry(study_id, report_digest(report), datetime.now(UTC).date().isoformat(), found, usage, failed)
+
+    def _is_spent(self) -> bool:
+        if self._budget is None or self._price is None or self._price.of(self._usage) < self._budget:
+            return False
+        self.is_over_budget = True
+        return True
+
+    def _metrics(self, rate: float, failed: int) -> dict[str, float]:
+        usage = self._journal.usage
+        metrics = {"reports/s": rate, "failed": failed, "tokens": usage.prompt_tokens + usage.completion_tokens}
+        if self._price is not None:
+            metrics["cost"] = self._price.of(usage)
+        return {name: value for name, value in metrics.items() if value}
+
+
+def mentioned(labelled: Labelled, finding_set: FindingSet, report: str) -> dict[str, Evidence]:
+    """Return the findings that the report mentions, in the set's order.
+
+    Raises Unlabelled if the labeler says nothing of a finding, or names a place that is not in the report.
+    """
+    found = {}
+    if report.strip() and set(labelled.findings) != set(finding_set.keys):
+        raise Unlabelled("the labeler did not answer every finding of the set", labelled.usage)
+    for key in finding_set.keys:
+        evidence = labelled.findings.get(key)
+        if evidence is None or evidence.state is State.NOT_MENTIONED:
+            continue
+        if not 0 <= evidence.start < evidence.end <= len(report):
+            raise Unlabelled("the labeler gave evidence that is not in the report", labelled.usage)
+        found[key] = evidence
+    return found
