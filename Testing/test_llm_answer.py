@@ -261,6 +261,14 @@ def test_folding_keeps_places(text):
     assert all(0 <= place <= len(text) for place in where)
 
 
+@given(st.text(st.characters(codec="ascii")))
+def test_ascii_is_folded_word_by_word_as_any_text_is_letter_by_letter(text):
+    folded, where = fold(text)
+    longer, places = fold(text + " é")
+    assert longer == f"{folded} é".strip()
+    assert places[: len(folded)] == where[:-1]
+
+
 @given(st.sampled_from(REPORTS), st.data())
 def test_mangled_quotations_lead_to_the_same_sentence(report, data):
     start, end = data.draw(st.sampled_from(spans(report)))

@@ -10,7 +10,7 @@ from greenrfm.phantoms.anatomy import Chest
 def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
     """Draw metal on the skin, small nodes, osteophytes, cartilage, dependent lung, fluid in the belly, thick pleura."""
     c, p = chest.canvas, chest.patient
-    if rng.random() < 0.5:  # leads and clips outside the body: metal that is no implant
+    if rng.random() < 0.75:  # leads and clips outside the body: as much metal as an implant, and none
         for _ in range(int(rng.integers(3, 16))):
             angle = rng.uniform(0, 2 * np.pi)
             at = (
@@ -18,9 +18,9 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
                 (p.half_depth + 0.8 * p.fat + 17) * np.sin(angle),
                 float(rng.uniform(-80, 90)),
             )
-            size = float(rng.uniform(4, 6))
+            size = float(rng.uniform(4, 9))
             box, cover = c.ellipsoid(at, (size, size, size))
-            c.paint(box, cover * ~chest.body[box], float(rng.uniform(1200, 3071)))
+            c.paint(box, cover * ~chest.body[box], float(rng.uniform(1800, 3071)))
             box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), 1.5)
             c.paint(box, cover * ~chest.body[box], float(rng.uniform(800, 2500)))
     cx, cy, cz = chest.carina
@@ -29,12 +29,12 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
         radius = float(rng.uniform(2, 4))
         box, cover = c.ellipsoid(at, (radius, radius, 1.5 * radius))
         c.paint(box, cover * (c.hu[box] > -200) * (c.hu[box] < 60), 45.0)
-    for _ in range(int(rng.integers(0, 9))):  # osteophytes: calcium beside the aorta
+    for _ in range(int(rng.integers(0, 16))):  # osteophytes: calcium beside the aorta
         at = (float(rng.choice((-1, 1))) * 17, chest.spine_y + 4, float(rng.uniform(chest.base, chest.apex)))
         box, cover = c.ellipsoid(at, (6, 5, 5))
         c.paint(box, cover, float(rng.uniform(500, 1300)))
-    if rng.random() < 0.6:  # costal and tracheal cartilage calcify with age
-        for _ in range(int(rng.integers(4, 24))):
+    if rng.random() < 0.8:  # costal and tracheal cartilage calcify with age
+        for _ in range(int(rng.integers(4, 32))):
             at = (float(rng.uniform(-60, 60)), -0.86 * p.half_depth, float(rng.uniform(-90, 60)))
             box, cover = c.ellipsoid(at, (5, 4, 4))
             c.paint(box, cover * (c.hu[box] > -300), float(rng.uniform(300, 1200)))
@@ -42,7 +42,7 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
     if rng.random() < 0.3:  # lung that lies undermost is denser in everybody
         dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 24)))
         c.hu[dependent] += np.float32(0.8) * (float(rng.uniform(-650, -480)) - c.hu[dependent])
-    if rng.random() < 0.5:  # fluid below the diaphragm
+    if rng.random() < 0.65:  # fluid below the diaphragm
         side = float(rng.choice((-1, 1)))
         at = (0.62 * side * p.half_width, 0.2 * chest.back, float(chest.floor.min()) - 12)
         a, b, h = (float(axis) for axis in rng.uniform(28, 60, 3))

@@ -226,9 +226,11 @@ def _spans(text: str) -> list[Span]:
 
 def _sendable(text: str) -> str:
     """Return `text`, letter by letter, with what UTF-8 cannot say replaced."""
-    if text.isascii():
-        return text
-    return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    return text
 
 
 def _moved(evidence: Evidence, redacted: Redacted) -> Evidence:

@@ -79,6 +79,8 @@ def fold(text: str) -> tuple[str, list[int]]:
     The second value has, for every letter of the folded text and its end, the place in `text`:
     `folded[a:b]` is `text[where[a]:where[b]]` up to those differences and white space at its end.
     """
+    if text.isascii():
+        return _fold_ascii(text)
     letters: list[str] = []
     where: list[int] = []
     blank = True
@@ -99,6 +101,20 @@ def fold(text: str) -> tuple[str, list[int]]:
         letters.pop()
         where.pop()
     return "".join(letters), [*where, len(text)]
+
+
+def _fold_ascii(text: str) -> tuple[str, list[int]]:
+    """Fold word by word: in ASCII every letter folds to one."""
+    words: list[str] = []
+    where: list[int] = []
+    end = 0
+    for word in re.finditer(r"\S+", text.translate(SAME).lower()):
+        if words:
+            where.append(end)
+        words.append(word[0])
+        where += range(*word.span())
+        end = word.end()
+    return " ".join(words), [*where, len(text)]
 
 
 def count_words(text: str) -> int:
