@@ -137,7 +137,16 @@ def test_what_is_shown_leaves_the_outermost_cells_out(cells: tuple[int, ...], in
     expected[inner] = True
     np.testing.assert_array_equal(maps.inner, expected)
     np.testing.assert_array_equal(maps.shown("a")[expected], values[0][expected])
-    assert (maps.shown("a")[~expected] == values[0][expected].min()).all()
+    least = values[0][expected].min()
+    np.testing.assert_allclose(maps.shown("a")[~expected], least - 1)
+    np.testing.assert_allclose(maps.shown("a", below=least - 5)[~expected], least - 6)
+    np.testing.assert_allclose(maps.shown("a", below=least + 5)[~expected], least - 1)
+
+
+def test_a_map_of_equal_cells_has_its_maximum_inside() -> None:
+    flat = HeatMaps(("a",), np.ones((1, 4, 5, 3), np.float32), np.eye(4), (1.0, 1.0, 1.0), np.eye(4), (8, 8, 8))
+    shown = flat.shown("a")
+    assert flat.inner[shown == shown.max()].all()
 
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])

@@ -195,5 +195,6 @@ def decision_logits(bundle: Bundle) -> tuple[float, ...]:
     slope = np.array(calibration.slope)
     # A slope of 0 gives every logit the same probability: then there is no such logit, and 0 is as good as any.
     usable = np.where(slope == 0, 1.0, slope)
-    logits = (np.log(threshold / (1 - threshold)) - np.array(calibration.intercept)) / usable
-    return tuple(float(value) for value in np.where(slope == 0, 0.0, logits))
+    with np.errstate(over="ignore"):  # so does one that is 0 but for rounding
+        logits = (np.log(threshold / (1 - threshold)) - np.array(calibration.intercept)) / usable
+    return tuple(float(value) for value in np.where((slope == 0) | ~np.isfinite(logits), 0.0, logits))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,15 @@ class Peak:
     reaches: bool
 
 
-def stacked(heatmaps: HeatMaps, voxels: Voxels) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return all maps as one array (findings · k, j, i) in VTK's order, and its affine to the node's own RAS mm."""
-    values, affine = np.stack([heatmaps.shown(key) for key in heatmaps.keys]), voxels.to_node @ heatmaps.affine
+def stacked(
+    heatmaps: HeatMaps, decision_logits: Sequence[float], voxels: Voxels
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return all maps as one array (findings · k, j, i) in VTK's order, and its affine to the node's own RAS mm.
+
+    Outermost cells lie below the logit at which a finding is called present, so that none is ever coloured.
+    """
+    values = np.stack([heatmaps.shown(key, below) for key, below in zip(heatmaps.keys, decision_logits, strict=True)])
+    affine = voxels.to_node @ heatmaps.affine
     if np.linalg.det(affine[:3, :3]) < 0:
         # Rows to posterior and columns to left make a left-handed grid, which volume rendering cannot take.
         values, affine = values.swapaxes(1, 2), affine[:, [1, 0, 2, 3]]

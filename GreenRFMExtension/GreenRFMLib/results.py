@@ -91,7 +91,7 @@ def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequen
     former = find(volume)
     made: list[Any] = []
     try:
-        maps, affine = heat_map.stacked(reading.heatmaps, voxels)
+        maps, affine = heat_map.stacked(reading.heatmaps, decision_logits, voxels)
         table = _added(made, slicer.vtkMRMLTableNode(), _("GreenRFM findings of {name}"), volume, "findings")
         hidden = _added(made, _hidden_volume(), _("GreenRFM maps of {name}"), volume, "maps")
         visible = _added(made, slicer.vtkMRMLScalarVolumeNode(), _("GreenRFM heat map of {name}"), volume, "heat map")
@@ -121,14 +121,15 @@ def store(volume: Any, voxels: Voxels, reading: Reading, decision_logits: Sequen
             table.SetAttribute(name, text)
         for node in (table, visible):
             _file_under_study(node, volume)
+        result = _parsed(table)
+        if result is None:
+            raise ValueError("this reading cannot be stored: a score is no finite number")
     except BaseException:
         for node in reversed(made):
             slicer.mrmlScene.RemoveNode(node)
         raise
     if former is not None:
         remove(former)
-    result = find(volume)
-    assert result is not None
     show_finding(result, ranked(result.scores)[0].key)
     return result
 

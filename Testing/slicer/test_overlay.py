@@ -18,8 +18,8 @@ from slicer_harness.extension import extension_folder
 SPACING = (1.5, 2.5, 4.0)
 CELL_MM = {"P": 12.0, "L": 20.0, "S": 16.0}
 # A cell's middle, in mm from the volume's: three different distances, so that no mirrored or swapped axis fits.
-# Not in the outermost cells, which no map shows.
-OFFSET = {"L": 50.0, "P": -18.0, "S": 24.0}
+# Two cells from the outermost ones, which no map shows.
+OFFSET = {"L": 30.0, "P": -18.0, "S": 8.0}
 # Of the scan along its stored axes: not cubic either, 150, 144 and 140 mm.
 VOXEL_MM = (3.0, 2.0, 2.5)
 SHAPE = (50, 72, 56)

@@ -36,6 +36,20 @@ def test_the_pet_of_a_fusion_comes_back_when_the_heat_map_is_hidden(slicer: Any,
         hand.ui.opacitySlider.value = 0.5
 
 
+def test_the_opacity_slider_leaves_a_foreground_that_the_user_chose_meanwhile(
+    slicer: Any, hand: Hand, bundle: Bundle
+) -> None:
+    with_heat_map(slicer, hand, bundle)
+    pet = scan(slicer, "PET")
+    first, *others = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    first.SetForegroundVolumeID(pet.GetID())
+    first.SetForegroundOpacity(0.3)
+    hand.ui.opacitySlider.value = 0.85
+    assert first.GetForegroundVolumeID() == pet.GetID()
+    assert first.GetForegroundOpacity() == 0.3
+    assert {composite.GetForegroundOpacity() for composite in others} == {0.85}
+
+
 @pytest.mark.parametrize("role", ["findings", "heat map"])
 def test_a_table_or_heat_map_deleted_while_the_map_is_shown_takes_the_overlay_away(
     slicer: Any, hand: Hand, bundle: Bundle, role: str
@@ -145,7 +159,7 @@ def test_a_reading_that_ends_after_a_scene_brought_another_volume_says_of_which_
     slicer.util.loadScene(str(tmp_path / "scene.mrb"), {"clear": False})
     wait_until(lambda: not hand.running, 60)
     assert hand.ui.volumeSelector.currentNode().GetName() == "first"
-    assert hand.status.startswith("Read second: ")
+    assert hand.status.startswith("Of second: ")
     assert "findings called present" in hand.status
 
 

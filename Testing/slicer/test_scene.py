@@ -99,7 +99,7 @@ def test_scores_and_cells_are_those_of_greenrfm_for_the_same_file(
     for score, wanted in zip(result.scores, expected.scores, strict=True):
         assert score.probability == pytest.approx(wanted.probability, abs=1e-3)
         peak = results.show_finding(result, wanted.key)
-        cells = expected.heatmaps.shown(wanted.key)
+        cells = expected.heatmaps.shown(wanted.key, 0.0)
         assert_same_cells(cell_centres(result.heat_map, slicer), _centres(cells, LPS @ expected.heatmaps.affine))
         highest = LPS @ expected.heatmaps.affine @ [*np.unravel_index(cells.argmax(), cells.shape), 1]
         if (cells == cells.max()).sum() == 1:
@@ -132,7 +132,7 @@ def test_a_linear_transform_turns_the_reading_and_the_heat_map_with_the_volume(
     from GreenRFMLib import results
 
     results.show_finding(result, "lung_nodule")
-    wanted = _centres(expected.heatmaps.shown("lung_nodule"), LPS @ expected.heatmaps.affine)
+    wanted = _centres(expected.heatmaps.shown("lung_nodule", 0.0), LPS @ expected.heatmaps.affine)
     assert_same_cells(cell_centres(result.heat_map, slicer), wanted)
     # Moving the volume afterwards moves its heat map too.
     turn[:3, 3] += 100
@@ -262,7 +262,8 @@ def test_a_saved_scene_holds_the_result_exactly_and_every_findings_map(
     for key in bundle.findings.keys:
         assert results.show_finding(again, key) is not None
         assert_same_cells(
-            cell_centres(again.heat_map, slicer), _centres(reading.heatmaps.shown(key), LPS @ reading.heatmaps.affine)
+            cell_centres(again.heat_map, slicer),
+            _centres(reading.heatmaps.shown(key, 0.0), LPS @ reading.heatmaps.affine),
         )
     assert again.heat_map.GetNodeReference("GreenRFM.volume") is again.volume
     display = again.heat_map.GetDisplayNode()
@@ -369,4 +370,51 @@ def test_a_finding_whose_cells_stay_below_its_threshold_colours_nothing(slicer: 
     assert display.GetLowerThreshold() > slicer.util.arrayFromVolume(result.heat_map).max()
     assert results.show_finding(result, "emphysema").reaches is True
     top = slicer.util.arrayFromVolume(result.heat_map).max()
-    assert display.GetLowerThreshold() == pytest.approx((top - 1000) / 2)
+    assert display.GetLowerThreshold() == display.GetWindowLevelMin() == pytest.approx((top - 1000) / 2)
+    assert display.GetWindowLevelMax() == pytest.approx(top)
+
+
+def test_a_map_that_hardly_reaches_the_threshold_does_not_burn(slicer: Any, bundle: Bundle) -> None:
+    from GreenRFMLib import heat_map
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    cells = np.zeros((3, 3, 3), np.float32)
+    cells[1, 1, 1] = 2.1
+    assert heat_map.fill(node, cells, 2.0).reaches
+    display = node.GetDisplayNode()
+    assert display.GetWindowLevelMin() == pytest.approx(2.05)
+    assert display.GetWindowLevelMax() == pytest.approx(3.0)
+
+
+def test_a_finding_all_over_the_volume_colours_no_outermost_cell_and_peaks_inside(slicer: Any, bundle: Bundle) -> None:
+    from GreenRFMLib import results, scene
+
+    array = np.full((40, 60, 60), 400, np.int16)
+    array[7:33, 10:50, 10:50] = -900
+    node = slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([2.0, 2.0, 3.0, 1.0]), name="scan")
+    voxels = scene.voxels_of(node)
+    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    assert reading.heatmaps is not None
+    result = results.store(node, voxels, reading, [0.0] * 3)
+    peak = results.show_finding(result, "emphysema")
+    cells = slicer.util.arrayFromVolume(result.heat_map)
+    coloured = cells >= result.heat_map.GetDisplayNode().GetLowerThreshold()
+    inner = np.zeros(cells.shape, bool)
+    inner[1:-1, 1:-1, 1:-1] = True
+    assert coloured.any()
+    assert not coloured[~inner].any()
+    index = np.linalg.solve(reading.heatmaps.affine, LPS @ [*peak.position, 1])[:3]
+    assert np.all(np.round(index) >= 1)
+    assert np.all(np.round(index) <= np.array(reading.heatmaps.values.shape[1:]) - 2)
+
+
+def test_a_reading_that_cannot_be_stored_leaves_the_earlier_result(slicer: Any, bundle: Bundle) -> None:
+    from GreenRFMLib import results, scene
+
+    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    first, reading = analysed(bundle, node)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(ValueError, match="finite"):
+        results.store(node, scene.voxels_of(node), reading, [float("inf"), 0.0, 0.0])
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+    assert results.find(node).table is first.table

@@ -161,8 +161,8 @@ class AnalyzePanel(VTKObservationMixin):
                 self._message = sentence_for(error)
             else:
                 self._message = self._summary(result, outcome.seconds)
-                if node is not self._ui.volumeSelector.currentNode():  # an added scene brought another volume
-                    self._message = _("Read {name}: {summary}").format(name=node.GetName(), summary=self._message)
+        if node is not self._ui.volumeSelector.currentNode():  # an added scene brought another volume
+            self._message = _("Of {name}: {message}").format(name=node.GetName(), message=self._message)
         self._show_result()
 
     def _on_cancel(self) -> None:
@@ -262,7 +262,7 @@ class AnalyzePanel(VTKObservationMixin):
         if peak.reaches:
             sentence += " " + _("Colour begins half way from this finding's threshold to its highest cell.")
         else:
-            sentence += " " + _("No cell reaches this finding's threshold, so nothing is coloured.")
+            sentence += " " + _("No inner cell reaches this finding's threshold, so nothing is coloured.")
         return sentence.format(size=size)
 
     def _refresh(self) -> None:

@@ -44,10 +44,11 @@ from .declare import observe, stand_in, stored
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A combo box of the scene's nodes of some types, kept up to date.
 
-    Like the real one it is disabled without a scene, emits only when the current node changes, takes the first node
+    Like the real one it is disabled without a scene, takes the first node
     to arrive where "None" is not offered, and the next one when the current node is removed. In a batch it follows
     node by node (qMRMLSceneModel::lazyUpdate is false), but not while a scene is imported or closed: at the end of
-    these its model is emptied and filled again (qMRMLSceneModel::updateScene), so that it loses its node.
+    these its model is emptied and filled again (qMRMLSceneModel::updateScene), so that it loses its node. It emits
+    when the current node changes; the real one also when the current row moves up because one above it was removed.
     """
 
     currentNodeChanged = Signal(object)

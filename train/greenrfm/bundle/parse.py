@@ -91,7 +91,7 @@ class _Parser:
             ),
             max_tokens=self.whole(self.keys(top["text"], "text", "max_tokens"), "max_tokens", "text.max_tokens", 3),
             calibration=Calibration(
-                self.numbers(calibration["slope"], "calibration.slope", count),
+                self.numbers(calibration["slope"], "calibration.slope", count, 0.0),
                 self.numbers(calibration["intercept"], "calibration.intercept", count),
             ),
             thresholds=Thresholds(

@@ -69,7 +69,7 @@ class Reader:
         finally:
             self._running = None
         logits = self.bundle.weight @ latent + self.bundle.bias
-        if not np.isfinite(logits).all():
+        if not np.isfinite(logits).all() or (features is not None and not np.isfinite(features).all()):
             raise UserError(
                 f"bundle {self.bundle.folder} gives scores that are not finite; check it: greenrfm bundle check"
             )

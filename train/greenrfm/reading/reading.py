@@ -72,10 +72,13 @@ class HeatMaps:
                 np.moveaxis(inner, axis, 0)[[0, -1]] = False
         return inner
 
-    def shown(self, key: str) -> NDArray[np.float32]:
-        """Return the map (h, w, d) of one finding for the eye: outermost cells have the least inner value."""
+    def shown(self, key: str, below: float = np.inf) -> NDArray[np.float32]:
+        """Return the map (h, w, d) of one finding for the eye: no outermost cell is its maximum.
+
+        They lie one logit below the least inner value, and below `below`, where colour begins.
+        """
         cells, inner = self[key], self.inner
-        return np.where(inner, cells, cells[inner].min())
+        return np.where(inner, cells, np.float32(min(float(cells[inner].min()), below) - 1.0))
 
     def __getitem__(self, key: str) -> NDArray[np.float32]:
         """Return the map (h, w, d) of one finding; raise UserError if there is none."""

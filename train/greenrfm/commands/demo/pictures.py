@@ -49,7 +49,7 @@ def overlay(volume: Volume, mask: Volume, heat: HeatMaps, key: str) -> str:
     values = heat.shown(key)
     hot = resample(replace(heat, keys=(key,), values=values[None]), key, scan).array
     high = float(values.max())
-    low = (float(np.median(values)) + high) / 2
+    low = (float(np.median(values[heat.inner])) + high) / 2
     share = np.clip((hot - low) / max(high - low, 1e-6), 0, 1)
     cell = _cell_box(values, heat, scan)
     slice_at = int(truth.sum(axis=(0, 1)).argmax())
