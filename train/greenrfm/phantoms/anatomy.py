@@ -53,7 +53,7 @@ class Patient:
             dome_right=float(rng.uniform(25, 55)),
             dome_left=float(rng.uniform(15, 45)),
             spine_curve=float(rng.normal(0, 6)),
-            bone=float(np.clip(rng.normal(330 - 2.2 * (age - 50), 70), 90, 520)),
+            bone=float(np.clip(rng.normal(330 - 2.2 * (age - 50), 100), 60, 620)),
             muscle=float(rng.uniform(35, 62)),
             fat_hu=float(rng.uniform(-118, -88)),
             vessel_scale=float(rng.uniform(0.8, 1.25)),

@@ -21,8 +21,8 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
             size = float(rng.uniform(4, 9))
             box, cover = c.ellipsoid(at, (size, size, size))
             c.paint(box, cover * ~chest.body[box], float(rng.uniform(1800, 3071)))
-            box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), 1.5)
-            c.paint(box, cover * ~chest.body[box], float(rng.uniform(800, 2500)))
+            box, cover = c.tube(at, (at[0] * 1.03, at[1] * 1.05, at[2] + 60), float(rng.uniform(2, 5)))
+            c.paint(box, cover * ~chest.body[box], float(rng.uniform(1400, 3071)))
     cx, cy, cz = chest.carina
     for _ in range(int(rng.integers(1, 6))):  # nodes of normal size
         at = (cx + 20 * rng.standard_normal(), cy - 4 + 10 * rng.standard_normal(), cz + 22 * rng.standard_normal())
@@ -39,9 +39,9 @@ def mimics(chest: Chest, rng: np.random.Generator, present: set[str]) -> None:
             box, cover = c.ellipsoid(at, (5, 4, 4))
             c.paint(box, cover * (c.hu[box] > -300), float(rng.uniform(300, 1200)))
     surface = chest.dependent_surface
-    if rng.random() < 0.3:  # lung that lies undermost is denser in everybody
-        dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 24)))
-        c.hu[dependent] += np.float32(0.8) * (float(rng.uniform(-650, -480)) - c.hu[dependent])
+    if rng.random() < 0.45:  # lung that lies undermost is denser in everybody
+        dependent = chest.lung & (c.y > surface - float(rng.uniform(6, 30)))
+        c.hu[dependent] += np.float32(0.8) * (float(rng.uniform(-680, -400)) - c.hu[dependent])
     if rng.random() < 0.65:  # fluid below the diaphragm
         side = float(rng.choice((-1, 1)))
         at = (0.62 * side * p.half_width, 0.2 * chest.back, float(chest.floor.min()) - 12)
