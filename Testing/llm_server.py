@@ -5,6 +5,7 @@ English reports get honest answers; what else it shall do is set over /control:
 
 * `accepts`: the forms it knows (others are refused with `refusal`: an HTTP code, or 0 to ignore the
   form and answer in prose);
+* `refuses`: the `word` of reports that are refused with `status`, always;
 * `script`: what to do with the next chat requests, in order; each a dictionary of the keys that
   `Handler.chat` reads. After the script it answers honestly.
 
@@ -25,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ import requests
 FORMS = ("json_schema", "json_object", "grammar", "json", "comma")
 REPORT = re.compile(r"<report (\w+)>\n(.*)\n</report \1>", re.DOTALL)
 NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+
+
+# Answers that never get to their end: what comes first, and what then comes again and again.
+DRIPS = {
+    "status drip": (b"HTTP/1.1 200 ", b"O"),
+    "header drip": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk drip": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "closing drip": (b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
 
 
 class Server:
@@ -102,6 +113,7 @@ class Settings:
         self.delay = 0.0
         self.limit_field = "max_tokens"
         self.context_words = 0
+        self.refuses: dict[str, Any] = {}
         self.script: list[dict[str, Any]] = []
 
 
@@ -116,15 +128,25 @@ class State:
         self.asked: list[dict[str, Any]] = []
 
     def honest(self, form: str, prompt: str) -> str:
-        """Return what the lexicon says of the report in the prompt, in the form asked for."""
+        """Return what the lexicon says of the report in the prompt, in the form asked for.
+
+        In another language than the lexicon's, the report mentions nothing.
+        """
+        from greenrfm.distill import Unlabelled
+        from greenrfm.distill.evidence import NOTHING
+
         report = REPORT.search(prompt)
         assert report
         text = report[2]
         sentences = [match[2] for match in NUMBERED.finditer(text)]
         if form == "comma":
             text = "\n".join(sentences)
+        try:
+            found = self.labeler.label(text).findings
+        except Unlabelled:
+            found = dict.fromkeys(self.labeler.finding_set.keys, NOTHING)
         answer, values = {}, []
-        for key, evidence in self.labeler.label(text).findings.items():
+        for key, evidence in found.items():
             quotation = text[evidence.start : evidence.end]
             answer[key] = {"state": evidence.state.name.lower(), "evidence": quotation}
             number = next((n for n, each in enumerate(sentences, 1) if quotation and quotation in each), 0)
@@ -192,6 +214,8 @@ class Handler(BaseHTTPRequestHandler):
         if settings.context_words and len(prompt.split()) > settings.context_words:
             error = {"code": 400, "type": "exceed_context_size_error", "message": "exceeds the available context size"}
             return self.send(400, {"error": error})
+        if settings.refuses and settings.refuses["word"] in prompt:
+            return self.send(settings.refuses["status"], {"error": {"message": f"not this: {prompt}"}})
         if script.get("status", 200) != 200 or "raw" in script:
             # A bad server quotes what it was sent.
             raw = script.get("raw", json.dumps({"error": {"message": f"{self.headers} {prompt}"}}))
@@ -237,6 +261,13 @@ class Handler(BaseHTTPRequestHandler):
                 except OSError:
                     return
                 time.sleep(0.05)
+        elif how in DRIPS:
+            first, again = DRIPS[how]
+            self.connection.sendall(first)
+            with suppress(OSError):
+                for _ in range(200):
+                    self.connection.sendall(again)
+                    time.sleep(0.05)
         else:  # reset: a close that drops what is unsent sends RST
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.shutdown(socket.SHUT_RD)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import string
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,36 @@ def test_files_that_are_no_table_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("study_id,patient_id\nä,b\n".encode("latin-1"))
     with pytest.raises(UserError, match="UTF-8"):
         read_cohort(tmp_path / "latin.csv")
+
+
+def test_a_report_may_be_long_and_a_missing_quotation_mark_is_named_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = "No effusion.\n" * 20_000
+    lines = f'study_id,patient_id,report\na,p,"{report}"\nb,q,Short.\n'
+    assert len(read_cohort(table(tmp_path, lines)).studies[0].report) == len(report.strip())
+    monkeypatch.setattr("greenrfm.cohort.table.LONGEST_CELL", 1000)
+    before = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(UserError, match=r"after line 1 .*quotation mark missing") as caught:
+            read_cohort(table(tmp_path, lines))
+    finally:
+        csv.field_size_limit(before)
+    assert "effusion" not in str(caught.value)
+
+
+def test_memory_holds_the_reports_once(tmp_path: Path) -> None:
+    count, text = 2000, "No effusion is seen. " * 60
+    rows = "".join(f"s{number},p{number},ş{text},{text}\n" for number in range(count))
+    path = table(tmp_path, "study_id,patient_id,findings,impression\n" + rows)
+    tracemalloc.start()
+    try:
+        cohort = read_cohort(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A letter beyond Latin-1 makes Python hold two bytes for each.
+    assert peak < 1.5 * sum(2 * len(study.report) for study in cohort)
 
 
 def test_a_message_never_quotes_the_report_or_the_patient(tmp_path: Path) -> None:

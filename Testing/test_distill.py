@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenrfm.distill import Evidence, LexiconLabeler, label_reports, write_evidence
+from command_line import Command, one_line, write_csv
+from greenrfm.distill import Evidence, LexiconLabeler, Unlabelled, label_reports, write_evidence
+from greenrfm.distill.consensus import Consensus
+from greenrfm.distill.journal_lines import Header
 from greenrfm.distill.phrases import compile_phrase, forms
 from greenrfm.distill.sentences import normalise, split
 from greenrfm.distill.spelling import Speller
+from greenrfm.errors import UserError
 from greenrfm.findings import State, load_finding_set, packaged_sets
 
 LABELERS = {name: LexiconLabeler(load_finding_set(name)) for name in packaged_sets()}
@@ -153,10 +157,17 @@ def test_the_evidence_is_the_sentence_as_written() -> None:
     assert "no" in effusion.rule
 
 
-@given(st.text(max_size=300))
-@settings(max_examples=60, deadline=None)
-def test_any_text_is_answered_with_spans_inside_it(report: str) -> None:
-    for evidence in states(report).values():
+@given(
+    st.text(max_size=300), st.sampled_from(["", "The lungs and the heart are as they were. There is no emphysema. "])
+)
+@settings(max_examples=80, deadline=None)
+def test_any_text_is_answered_with_spans_inside_it_or_refused_as_another_language(report: str, english: str) -> None:
+    report = english + report
+    try:
+        found = states(report)
+    except Unlabelled:
+        found = {}
+    for evidence in found.values():
         assert 0 <= evidence.start <= evidence.end <= len(report)
         assert (evidence.state is State.NOT_MENTIONED) == (evidence.end == 0)
 
@@ -290,3 +301,42 @@ def test_real_reports_are_read_well(shared_data: Path) -> None:
     called = table.states == State.PRESENT
     f1 = 2 * (gold & called).sum(axis=0) / (gold.sum(axis=0) + called.sum(axis=0))
     assert f1.mean() >= 0.93
+
+
+def test_in_memory_a_report_in_another_language_is_named_and_not_quoted() -> None:
+    with pytest.raises(UserError, match=r"study s2 cannot be labelled: it does not read like English") as caught:
+        label_reports(LABELERS["chest-ct-18"], [("s1", "Emphysema."), ("s2", "Kein Lungenemphysem.")])
+    assert "Lungen" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cohort", "out"),
+    [
+        *(("cohort.csv", "cohort.csv"), ("labels.failed.csv", "labels.csv"), ("labels.overrides.csv", "labels.csv")),
+        *(("cohort.csv", "folder/../cohort.csv"), ("cohort.csv", "link.csv")),
+    ],
+)
+def test_no_output_is_the_cohort(greenrfm: Command, tmp_path: Path, cohort: str, out: str) -> None:
+    (tmp_path / "folder").mkdir()
+    write_csv(tmp_path / cohort, [["study_id", "patient_id", "report"], ["a", "p", "Emphysema."]])
+    if out == "link.csv":
+        (tmp_path / out).hardlink_to(tmp_path / cohort)
+    before = (tmp_path / cohort).read_bytes()
+    answer = greenrfm("distill", tmp_path / cohort, "--findings", "chest-ct-18", "--out", tmp_path / out, "--fresh")
+    assert answer.code == 1
+    assert "is the cohort itself" in one_line(answer)
+    assert (tmp_path / cohort).read_bytes() == before
+
+
+def test_labels_asked_for_with_other_settings_do_not_mix(tmp_path: Path) -> None:
+    class Model(LexiconLabeler):
+        settings = "temperature 0.0, reports as they are"
+
+    plain, masked = Model(LABELERS["chest-ct-18"].finding_set), Model(LABELERS["chest-ct-18"].finding_set)
+    masked.settings = "temperature 0.0, reports de-identified"
+    header = Header.parse(Header.of(plain).line())
+    Header.of(plain).check(header, tmp_path)
+    with pytest.raises(UserError, match=r"settings temperature 0.0, reports as they are → temperature"):
+        Header.of(masked).check(header, tmp_path)
+    both = Consensus([("lexicon", LABELERS["chest-ct-18"]), ("one", plain), ("two", plain)])
+    assert Header.of(both).settings == plain.settings

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenrfm.distill import Evidence, Labelled, LexiconLabeler, Unlabelled, Usage
-from greenrfm.distill.cost import Price
+from greenrfm.distill.cost import Meter, Price
 from greenrfm.distill.journal import Journal
 from greenrfm.distill.journal_lines import Entry, Header
 from greenrfm.distill.overrides import Decision, Override, Overrides, report_digest
@@ -233,23 +233,74 @@ def test_an_interrupt_writes_what_is_done(tmp_path: Path) -> None:
 
 def test_the_budget_of_all_runs_ends_the_run_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     studies, price = reports(50), Price(1000, 2000)  # a report costs 100 × 0.001 + 50 × 0.002 = 0.2
-    first = run(MadeUp(), studies, tmp_path, budget=1.0, price=price)
+    first = run(MadeUp(), studies, tmp_path, meter=Meter(price, 1.0))
     assert first.over_budget
     assert (first.outputs.labelled, first.outputs.unfinished, first.cost) == (5, 45, pytest.approx(1.0))
     idle = MadeUp()
-    assert run(idle, studies, tmp_path, budget=1.0, price=price).over_budget
+    assert run(idle, studies, tmp_path, meter=Meter(price, 1.0)).over_budget
     assert idle.calls == []
-    second = run(MadeUp(), studies, tmp_path, workers=3, budget=3.0, price=price)
+    second = run(MadeUp(), studies, tmp_path, workers=3, meter=Meter(price, 3.0))
     assert 15 <= second.outputs.labelled < 15 + 3
-    last = run(MadeUp(), studies, tmp_path, budget=100, price=price)
+    last = run(MadeUp(), studies, tmp_path, meter=Meter(price, 100))
     assert not last.over_budget
     assert (last.outputs.labelled, last.cost) == (50, pytest.approx(10))
     run(MadeUp(), studies, tmp_path / "at once")
     assert outputs(tmp_path) == outputs(tmp_path / "at once")
 
 
+def test_what_failed_before_comes_last(tmp_path: Path) -> None:
+    studies = reports(6, failing=(0, 2))
+    run(MadeUp(), studies[:3], tmp_path)
+    again = MadeUp()
+    run(again, studies, tmp_path)
+    assert again.calls == [studies[n][1] for n in (3, 4, 5, 0, 2)]
+
+
+class Metered(MadeUp):
+    """Counts its requests itself, ten per report, and ends with `error` after them."""
+
+    def __init__(self, meter: Meter, error: Exception | None = None) -> None:
+        super().__init__()
+        self.meter, self.error = meter, error
+
+    def label(self, report: str) -> Labelled:
+        for _ in range(10):
+            self.meter.check()
+            self.meter.add(Usage(100, 50, 1))
+        if self.error:
+            raise self.error
+        return Labelled(super().label(report).findings, Usage(1000, 500, 10))
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_usage_is_counted_once_and_kept_where_a_report_gets_no_entry(workers: int, tmp_path: Path) -> None:
+    price = Price(1000, 2000)  # a request costs 0.2
+    meter = Meter(price, 5.0)
+    meter.add(Usage(10, 0, 1))  # to find out the form
+    summary = run(Metered(meter), reports(20), tmp_path, workers=workers, meter=meter)
+    assert summary.over_budget
+    assert 26 <= summary.usage.requests <= 25 + workers
+    assert (summary.usage, summary.cost) == (meter.usage, pytest.approx(price.of(meter.usage)))
+    with Journal(tmp_path / "labels.csv") as journal:
+        assert journal.usage == summary.usage
+    more = Meter(price, 99.0, summary.usage)
+    with pytest.raises(UserError, match="gone"):
+        run(Metered(more, UserError("gone")), reports(20), tmp_path, meter=more)
+    with Journal(tmp_path / "labels.csv") as journal:
+        assert journal.usage == more.usage
+        assert journal.usage.requests == summary.usage.requests + 10
+
+
+@pytest.mark.parametrize("budget", [float("nan"), float("inf"), -1.0])
+def test_a_budget_is_an_amount(budget: float) -> None:
+    with pytest.raises(ValueError, match="finite amount"):
+        Meter(Price(1, 1), budget)
+    with pytest.raises(ValueError, match="needs a price"):
+        Meter(None, 1.0)
+
+
 def test_failed_attempts_cost_too(tmp_path: Path) -> None:
-    summary = run(MadeUp(), reports(4, failing=(0, 1, 2, 3)), tmp_path, price=Price(1000, 0))
+    summary = run(MadeUp(), reports(4, failing=(0, 1, 2, 3)), tmp_path, meter=Meter(Price(1000, 0)))
     assert summary.cost == pytest.approx(4 * 10 / 1000)
 
 
@@ -260,7 +311,7 @@ def test_progress_tells_rate_failures_tokens_and_cost(tmp_path: Path) -> None:
         steps.append((stage, done, total, metrics))
 
     run(MadeUp(), reports(3), tmp_path)
-    run(MadeUp(), reports(6, failing=(4,)), tmp_path, progress=note, price=Price(1, 1))
+    run(MadeUp(), reports(6, failing=(4,)), tmp_path, progress=note, meter=Meter(Price(1, 1)))
     assert [step[:3] for step in steps] == [(STAGE, done, 6) for done in (3, 4, 5, 6)]
     assert set(steps[-1][3]) == {"reports/s", "failed", "tokens", "cost"}
     assert steps[-1][3]["failed"] == 1

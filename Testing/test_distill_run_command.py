@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from command_line import ROOT, Command, one_line, write_csv
+from greenrfm.distill.journal import Journal
 from greenrfm.findings import LabelTable
 from llm_server import Server, start
 
@@ -69,7 +70,7 @@ def test_a_model_labels_and_the_next_run_asks_nothing(greenrfm: Command, cohort:
     answer = greenrfm(*llm(cohort, server, "--price", "1,1", "--json"))
     assert answer.code == 0, answer.err
     assert answer.json["labelled"] == 12
-    assert answer.json["usage"]["requests"] == 12
+    assert answer.json["usage"]["requests"] == 13  # one finds out the form
     assert answer.json["cost"] > 0
     assert answer.json["removed"] is None
     table = LabelTable.read(cohort.with_name("labels.csv"))
@@ -115,11 +116,56 @@ def test_what_fails_is_listed_and_tried_again(greenrfm: Command, cohort: Path, s
 def test_a_budget_ends_the_run_and_a_larger_one_goes_on(greenrfm: Command, cohort: Path, server: Server) -> None:
     answer = greenrfm(*llm(cohort, server, "--workers", "1", "--price", "0,1000000", "--budget", "20", "--json"))
     assert answer.code == 1
-    assert "the budget is spent (21 of 20) and 9 of 12 reports are not labelled" in answer.err.splitlines()[-1]
-    assert (answer.json["labelled"], answer.json["unfinished"], answer.json["cost"]) == (3, 9, pytest.approx(21))
+    assert "the budget is spent (21 of 20) and 10 of 12 reports are not labelled" in answer.err.splitlines()[-1]
+    assert (answer.json["labelled"], answer.json["unfinished"], answer.json["cost"]) == (2, 10, pytest.approx(21))
     answer = greenrfm(*llm(cohort, server, "--price", "0,1000000", "--budget", "999", "--json"))
     assert answer.code == 0
-    assert answer.json["cost"] == pytest.approx(12 * 7)
+    assert answer.json["cost"] == pytest.approx(13 * 7)
+
+
+def test_no_request_begins_once_the_budget_is_spent(greenrfm: Command, tmp_path: Path, server: Server) -> None:
+    cohort = tmp_path / "cohort.csv"
+    long = " ".join(f"Slice {n} of the quirky chest shows the heart of normal size." for n in range(2000))
+    write_csv(cohort, [["study_id", "patient_id", "report"], ["long", "p1", long], ["b", "p2", long]])
+    budget = ("--workers", "2", "--price", "0,1000000", "--json", "--budget")
+    answer = greenrfm(*llm(cohort, server, *budget, "35"))  # 5 requests: the form, and pieces
+    assert answer.code == 1
+    assert (answer.json["labelled"], answer.json["failed"], answer.json["unfinished"]) == (0, 0, 2)
+    assert 5 <= len(server.asked) <= 6
+    assert answer.json["usage"]["requests"] == len(server.asked)
+    asked = len(server.asked)
+    answer = greenrfm(*llm(cohort, server, *budget, "35"))
+    assert (answer.json["usage"]["requests"], len(server.asked)) == (asked, asked)
+    answer = greenrfm(*llm(cohort, server, *budget, "9999"))
+    assert answer.code == 0
+    assert answer.json["usage"]["requests"] == len(server.asked)
+    answer = greenrfm(*llm(cohort, server, *budget, "0", "--fresh"))
+    assert answer.code == 1
+    assert "the budget is spent" in answer.err
+
+
+def test_samples_and_attempts_count_for_the_budget(greenrfm: Command, cohort: Path, server: Server) -> None:
+    server.then({}, *[{"content": "I cannot help with that."}] * 99)
+    options = ("--samples", "3", "--workers", "1", "--price", "0,1000000", "--budget", "28", "--json")
+    answer = greenrfm(*llm(cohort, server, *options))
+    assert (answer.code, answer.json["labelled"], len(server.asked)) == (1, 0, 4)
+    assert answer.json["usage"]["requests"] == 4
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_a_report_that_the_server_refuses_fails_alone(
+    status: int, greenrfm: Command, cohort: Path, server: Server
+) -> None:
+    server.set(refuses={"word": "Slice 0 of", "status": status})
+    for _ in range(2):  # the second run begins with nothing but that report
+        answer = greenrfm(*llm(cohort, server, "--workers", "1", "--json"))
+        assert answer.code == 1
+        assert (answer.json["labelled"], answer.json["failed"]) == (11, 1)
+        assert f"s000,HTTP {status}" in cohort.with_name("labels.failed.csv").read_text("utf-8")
+    make_cohort(cohort, 14)
+    answer = greenrfm(*llm(cohort, server, "--workers", "1", "--json"))
+    assert (answer.json["labelled"], answer.json["failed"]) == (13, 1)
+    assert "Slice 0 of" in server.asked[-1]["report"] or "Slice 0 of" in server.asked[-2]["report"]
 
 
 def test_consensus_and_samples(greenrfm: Command, cohort: Path, server: Server) -> None:
@@ -135,7 +181,7 @@ def test_consensus_and_samples(greenrfm: Command, cohort: Path, server: Server) 
     before = len(server.asked)
     answer = greenrfm(*arguments)
     assert answer.code == 0, answer.err
-    assert answer.json["usage"]["requests"] == 36
+    assert answer.json["usage"]["requests"] == 1 + 36
     seeds = {each["body"].get("seed") for each in server.asked[before:]}
     assert {1, 2, 3} <= seeds
     assert all(each["body"]["temperature"] > 0 for each in server.asked[before:])
@@ -210,6 +256,8 @@ def test_a_server_that_breaks_midway_leaves_what_is_done(greenrfm: Command, coho
     answer = greenrfm(*llm(cohort, server, "--workers", "1"))
     assert answer.code == 1
     assert "studies are labelled and kept" in answer.err.splitlines()[-1]
+    with Journal(cohort.with_name("labels.csv")) as journal:
+        assert journal.usage.requests == len(server.asked)
     done = len(LabelTable.read(cohort.with_name("labels.csv")).study_ids)
     assert 1 <= done < 12
     server.set(script=[])
@@ -227,6 +275,8 @@ def test_a_server_that_breaks_midway_leaves_what_is_done(greenrfm: Command, coho
         ("--ask-key", "--ask-key"),
         ("--deidentify on", "--deidentify"),
         ("--labeler llm --budget 3", "needs --price"),
+        ("--labeler llm --price 1,1 --budget nan", "--budget"),
+        ("--labeler llm --price 1,1 --budget inf", "--budget"),
         ("--labeler llm --price 3", "0.15,0.60"),
         ("--labeler llm --price 3,x --budget 1", "0.15,0.60"),
         ("--labeler llm --workers 0", "--workers"),

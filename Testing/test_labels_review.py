@@ -208,6 +208,18 @@ def test_a_report_that_changed_since_is_shown_without_marks(labels: Path) -> Non
     read = page(chosen(labels))
     assert not read.of("mark")
     assert "has changed since it was labelled" in " ".join(read.text)
+    assert sorted(read.reports) == sorted("New. " + report for report in REPORTS.values())
+    assert len(read.of("script")) == 1
+
+
+def test_the_reviewers_name_is_shown_as_it_is(labels: Path) -> None:
+    name = "A. Reader <script>alert(1)</script>&amp;"
+    given = Override(A, name, "2026-01-02T12:00:00Z")
+    held = Decision("plain", "emphysema", given, report_digest(REPORTS["plain"]))
+    stale = Decision("other", "emphysema", given, report_digest("Another wording."))
+    read = page(chosen(labels, overrides=Overrides([held, stale])))
+    assert "".join(read.text).count(name) == 2
+    assert len(read.of("script")) == 1
 
 
 def test_the_command_writes_a_page_and_applies_what_it_saved(greenrfm: Command, labels: Path) -> None:
@@ -259,6 +271,29 @@ def test_review_refuses_what_would_do_harm_or_nothing(greenrfm: Command, labels:
     answer = greenrfm("labels", "review", labels.with_name("other.csv"), *command[3:], "--out", "review.html")
     assert answer.code == 1
     assert "name its own cohort" in one_line(answer)
+
+
+def test_review_never_writes_over_the_cohort(greenrfm: Command, labels: Path) -> None:
+    cohort = labels.with_name("cohort.csv")
+    before, page_of_cohort = cohort.read_bytes(), labels.with_name("cohort.html")
+    page_of_cohort.hardlink_to(cohort)
+    for table, out in ((labels, page_of_cohort), (cohort, labels.with_name("review.html"))):
+        answer = greenrfm("labels", "review", cohort, table, "--findings", "chest-ct-18", "--out", out)
+        assert answer.code == 1
+        assert "is the cohort itself" in one_line(answer)
+    assert cohort.read_bytes() == before
+
+
+def test_a_cell_filled_in_by_hand_is_not_taken_for_the_labelers_word(greenrfm: Command, labels: Path) -> None:
+    table = LabelTable.read(labels)
+    states = table.states.copy()
+    states[table.study_ids.index("plain"), table.keys.index("hiatal_hernia")] = State.PRESENT
+    LabelTable(table.study_ids, table.keys, states).write(labels)
+    cohort, out = labels.with_name("cohort.csv"), labels.with_name("review.html")
+    answer = greenrfm("labels", "review", cohort, labels, "--findings", "chest-ct-18", "--out", out)
+    assert answer.code == 1
+    assert "do not fit (study plain)" in one_line(answer)
+    assert not out.exists()
 
 
 def test_comparing_states_counts_policies_and_what_was_not_scored(greenrfm: Command, tmp_path: Path) -> None:

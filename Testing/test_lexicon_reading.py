@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenrfm.distill import LexiconLabeler
+from greenrfm.distill import LexiconLabeler, Unlabelled
 from greenrfm.distill.evidence import Evidence
 from greenrfm.distill.phrases import compile_phrase
-from greenrfm.distill.sentences import split
+from greenrfm.distill.sentences import LONGEST, shortened, split
 from greenrfm.findings import State, load_finding_set, packaged_sets
 from greenrfm.phantoms.phrases import Instance, StudyFacts
 from greenrfm.phantoms.reports import write_report
@@ -172,3 +173,90 @@ def test_generated_reports_are_read_as_they_were_meant() -> None:
     meant, read_as = np.array(said), np.array(called)
     f1 = 2 * (meant & read_as).sum(axis=0) / (meant.sum(axis=0) + read_as.sum(axis=0))
     assert f1.mean() >= 0.97, dict(zip(keys, f1.round(3), strict=True))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "Kein Emphysem.",
+        "Kein Nachweis eines Emphysems.",
+        "Keine Hydronephrose.",
+        "Keine Pleuraergüsse. Herzgröße normal. Kein Pneumothorax. Mediastinum unauffällig.",
+        "Ausschluss eines Pneumothorax.",
+        "Sin ascitis.",
+        "No se observa derrame pleural. Corazón de tamaño normal. Sin nódulos pulmonares.",
+        "Hidronefroz saptanmadi. Asit yoktur.",
+        "Amfizem yok.",
+        "Pas d'épanchement pleural. Pas d'emphysème. Le coeur est de taille normale.",
+        "Assenza di pneumothorax.",
+        "Sem derrame pleural. Ausência de enfisema.",
+        "Geen pleuravocht. Het hart is niet vergroot.",
+        "Brak plynu w jamach oplucnowych. Serce niepowiekszone.",
+        "Ei pleuranestetta. Sydan normaalikokoinen.",
+        "胸部CT未见异常。双肺未见肺气肿。",
+        "Эмфиземы нет.",
+        # One sentence is enough: its denial would be missed.
+        "The heart is not enlarged and the lungs are clear. Kein Emphysem.",
+    ],
+)
+def test_another_language_is_refused(report: str) -> None:
+    for labeler in LABELERS.values():
+        with pytest.raises(Unlabelled, match=r"does not read like English.*--labeler llm"):
+            labeler.label(report)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        *(
+            "",
+            "- 12 x 8 -",
+            "Normal.",
+            "NORMAL",
+            "Unremarkable.",
+            "Stable examination.",
+            "No acute disease.",
+            "Emphysema.",
+        ),
+        *("Cardiomegaly", "ACL tear.", "Baker's cyst.", "Schmörl node L3.", "Granuloma RUL.", "Paraseptal emphyseema."),
+        "Lungs clear. Heart normal size. Mediastinum unremarkable. Bones intact.",
+        "Left basilar atelectasis/infiltrate.",
+        "PAs normal. LES lax. DES in the LAD.",
+        "Clinical information: Husten, kein Fieber.\nFindings: The lungs are clear. No pleural effusion is seen.",
+    ],
+)
+def test_short_english_is_read(report: str) -> None:
+    for labeler in LABELERS.values():
+        labeler.label(report)
+
+
+def test_generated_reports_read_like_english() -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(100):
+        chosen = [key for key in LABELERS["chest-ct-18"].finding_set.keys if rng.random() < 0.25]
+        report = write_report(StudyFacts(tuple(map(Instance, chosen)), 60, "F", contrast=True), rng).text
+        LABELERS["chest-ct-18"].label(report)
+
+
+def test_text_without_sentence_ends_is_read_in_pieces_with_nothing_lost() -> None:
+    words = ("no pleural effusion with a nodule of the lung and emphysema in the left lobe, " * 300).strip()
+    pieces = list(shortened(words, split(words, frozenset())))
+    assert max(each.end - each.start for each in pieces) <= LONGEST
+    assert "".join(words[each.start : each.end] for each in pieces) == words
+    assert all(words[each.end - 2 : each.end] == ", " for each in pieces[:-1])
+    solid = "x" * 2500
+    assert [each.end for each in shortened(solid, split(solid, frozenset()))] == [1000, 2000, 2500]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "no pleural effusion with a nodule of the lung and emphysema in the left lobe " * 600,
+        "The lungs are clear." + "\n" * 50_000 + "No effusion.",
+        "The lungs are clear." + " \n" * 50_000 + "No effusion.",
+    ],
+)
+def test_text_of_no_form_takes_no_ages(report: str) -> None:
+    began = time.process_time()
+    LABELERS["chest-ct-18"].label(report)
+    assert time.process_time() - began < 15

@@ -22,6 +22,8 @@ _CARRIED = ("study_date", "series_uid", "accession", "sex", "age", "institution"
 _KNOWN = (*_REQUIRED, "image", *_REPORT, "split", "modality", *_CARRIED)
 _IMAGE = re.compile(r"image(_[a-z0-9]+)*")
 OWN_PREFIX = "x_"
+# In characters; Python's own limit is 131,072, which a report with tables passes.
+LONGEST_CELL = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -94,30 +96,37 @@ def read_cohort(path: Path) -> Cohort:
     another length, empty ids, and whatever `Cohort` refuses.
     """
     path = Path(path)
+    csv.field_size_limit(max(LONGEST_CELL, csv.field_size_limit()))
+    line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
-            # A report spans several lines: rows are named by the line on which they end.
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+            studies = []
+            header: list[str] = []
+            folder = path.resolve().parent
+            # Study by study: all rows beside all reports would double the memory.
+            for row in reader:
+                line = reader.line_num  # a report spans several lines: rows are named by the one on which they end
+                row = [cell.strip() for cell in row]
+                if not any(row):
+                    continue
+                if header:
+                    studies.append(_study(_cells(row, header, path, line), folder))
+                else:
+                    _check_header(row, path)
+                    header = row
     except FileNotFoundError as error:
         raise UserError(f"cohort {path} does not exist; check the path") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise UserError(
+            f"cohort {path} cannot be read as a CSV after line {line} ({error}); is a quotation mark missing there?"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cohort {path} cannot be read as a CSV in UTF-8 ({type(error).__name__})") from error
-    rows = [(number, row) for number, row in rows if any(row)]
-    header = rows[0][1] if rows else []
-    _check_header(header, path)
-    if len(rows) < 2:
+    if not header:
+        _check_header(header, path)
+    if not studies:
         raise UserError(f"cohort {path} has no studies; add a row for each")
-    folder = path.resolve().parent
-    studies = []
-    for number, row in rows[1:]:
-        if len(row) != len(header):
-            raise UserError(f"cohort {path}, line {number}: {len(row)} cells, the header has {len(header)}")
-        cells = dict(zip(header, row, strict=True))
-        for required in _REQUIRED:
-            if not cells[required]:
-                raise UserError(f"cohort {path}, line {number}: {required} is empty; every study needs one")
-        studies.append(_study(cells, folder))
     return Cohort(path, tuple(studies))
 
 
@@ -165,6 +174,16 @@ def _check_header(header: list[str], path: Path) -> None:
                 f"cohort {path} has an unknown column '{name}'{nearest(name, _KNOWN)}; "
                 f"your own columns begin with {OWN_PREFIX}"
             )
+
+
+def _cells(row: list[str], header: list[str], path: Path, line: int) -> dict[str, str]:
+    if len(row) != len(header):
+        raise UserError(f"cohort {path}, line {line}: {len(row)} cells, the header has {len(header)}")
+    cells = dict(zip(header, row, strict=True))
+    for required in _REQUIRED:
+        if not cells[required]:
+            raise UserError(f"cohort {path}, line {line}: {required} is empty; every study needs one")
+    return cells
 
 
 def _study(cells: dict[str, str], folder: Path) -> Study:

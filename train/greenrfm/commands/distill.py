@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,18 +84,22 @@ def distill(
         server.check_unused()
 
     from greenrfm.cohort import read_cohort
+    from greenrfm.distill.cost import Meter
     from greenrfm.distill.journal import Journal
+    from greenrfm.distill.labels_files import check_outputs
     from greenrfm.distill.overrides import load
     from greenrfm.distill.run import distill_reports
     from greenrfm.findings import load_finding_set
 
+    check_outputs(out, cohort)
     finding_set = load_finding_set(findings)
     studies = [(study.study_id, study.report) for study in read_cohort(cohort)]
     if not any(report for _, report in studies):
         raise UserError(f"cohort {cohort} has no report; fill its column 'report'")
     making, overrides = Making(labeler, finding_set, server), load(out, finding_set)
     with Journal(out, fresh=fresh) as journal, display() as show:
-        made = making.make(journal.form)
+        meter = Meter(prices, budget, journal.usage)
+        made = making.make(journal.form, meter)
         summary = distill_reports(
             made.labeler,
             studies,
@@ -102,8 +107,7 @@ def distill(
             # The lexicon is no faster for threads.
             workers=1 if labeler == "lexicon" else workers,
             progress=show,
-            budget=budget,
-            price=prices,
+            meter=meter,
             overrides=overrides,
             form=made.form,
             stop=made.close,
@@ -129,6 +133,8 @@ def distill(
 def _price(text: str, budget: float | None) -> Price | None:
     from greenrfm.distill.cost import Price
 
+    if budget is not None and not math.isfinite(budget):
+        raise typer.BadParameter("it must be an amount such as 20", param_hint="'--budget'")
     if not text:
         if budget is not None:
             raise typer.BadParameter("it needs --price", param_hint="'--budget'")

@@ -14,6 +14,7 @@ from greenrfm.distill import Labeler, LexiconLabeler
 from greenrfm.findings import FindingSet
 
 if TYPE_CHECKING:
+    from greenrfm.distill.cost import Meter
     from greenrfm.distill.deidentify import Deidentifier
     from greenrfm.distill.llm import LlmLabeler
 
@@ -105,26 +106,27 @@ class Making:
         else:
             self._key = key_for(self._url, os.environ)
 
-    def make(self, form: str) -> Made:
+    def make(self, form: str, meter: Meter) -> Made:
         """Return the labeler; `form` is that of an earlier run, or "" to find out which the server takes.
 
-        Raises UserError if the server cannot be reached, refuses the key or the model, or takes no form.
+        `meter` counts every request from the first on. Raises UserError if the server cannot be reached,
+        refuses the key or the model, or takes no form, or if the budget is spent before that is known.
         """
         if self._name == "lexicon":
             return Made(LexiconLabeler(self._finding_set))
         from greenrfm.distill.consensus import Consensus
 
         count = self._server.samples
-        first = self._llm(1, form, self._server.model)
+        first = self._llm(1, form, self._server.model, meter)
         form = first.find_form().value
-        llms = (first, *(self._llm(number, form, first.model) for number in range(2, count + 1)))
+        llms = (first, *(self._llm(number, form, first.model, meter) for number in range(2, count + 1)))
         members: list[tuple[str, Labeler]] = [("lexicon", LexiconLabeler(self._finding_set))]
         members = members if self._name == "consensus" else []
         members += [(f"llm{number}" if count > 1 else "llm", each) for number, each in enumerate(llms, start=1)]
         labeler = Consensus(members) if len(members) > 1 else first
         return Made(labeler, form, self._deidentifier, llms)
 
-    def _llm(self, number: int, form: str, model: str) -> LlmLabeler:
+    def _llm(self, number: int, form: str, model: str, meter: Meter) -> LlmLabeler:
         from greenrfm.distill.deidentify import deidentify
         from greenrfm.distill.llm import Endpoint, LlmLabeler
 
@@ -139,4 +141,5 @@ class Making:
             seed=number if is_sample else None,
             # Of several samples of a report, only the first counts what is removed.
             deidentify=self._deidentifier if number == 1 else remove,
+            meter=meter,
         )

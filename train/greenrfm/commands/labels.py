@@ -66,12 +66,14 @@ def review(
     reports: it stays in the house.
     """
     from greenrfm.cohort import read_cohort
+    from greenrfm.distill.labels_files import check_outputs
     from greenrfm.findings import load_finding_set
 
     if out is None and decided is None:
         raise typer.BadParameter("name a page to write with --out, or decisions with --apply")
     if out is not None and out.suffix != ".html":
         raise typer.BadParameter("the page of --out must end in .html")
+    check_outputs(labels, cohort, *filter(None, (out,)))
     studies, finding_set = read_cohort(cohort), load_finding_set(findings)
     answer: dict[str, Any] = {}
     if decided is not None:

@@ -36,6 +36,8 @@ class Consensus:
             raise ValueError("the labelers of a consensus must label the same findings")
         self.model = "; ".join(dict.fromkeys(each.model for _, each in labelers if each.model))
         self.version = "; ".join(f"{name} {each.version}" for name, each in labelers)
+        settings = (getattr(each, "settings", "") for _, each in labelers)
+        self.settings = "; ".join(dict.fromkeys(filter(None, settings)))
 
     def label(self, report: str) -> Labelled:
         """Return the consensus; raises Unlabelled if one of the labelers could not label the report."""

@@ -1,4 +1,4 @@
-"""Reports without dates, numbers and names of people, as they may leave the house (docs/distillation.md).
+"""Reports without dates, numbers and names of people, as they may leave the house (docs/labels.md).
 
 Rules for English, German, Spanish, Turkish and Chinese: no model, no download, one or two milliseconds
 for a long report. They lower the risk and do not make a report anonymous: a name that nothing introduces stays.

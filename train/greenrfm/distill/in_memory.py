@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from greenrfm.distill.evidence import Labeler
+from greenrfm.distill.evidence import Labeler, Unlabelled
+from greenrfm.errors import UserError
 from greenrfm.files import write_text
 from greenrfm.findings import LabelTable, State
 
@@ -37,13 +38,19 @@ def label_reports(
     study_id, finding, state (present, absent, uncertain), start and end of the sentence in the
     report, the sentence, labeler, model, version, rule, date (ISO, UTC).
 
+    Raises UserError naming the study whose report cannot be labelled; `distill_reports` goes on without it.
+
     """
     keys = labeler.finding_set.keys
     states = np.full((len(reports), len(keys)), State.NOT_MENTIONED, np.int8)
     date = datetime.now(UTC).date().isoformat()
     rows: list[dict[str, Any]] = []
     for number, (study, report) in enumerate(reports):
-        for column, (key, evidence) in enumerate(labeler.label(report).findings.items()):
+        try:
+            findings = labeler.label(report).findings
+        except Unlabelled as error:
+            raise UserError(f"the report of study {study} cannot be labelled: {error}") from error
+        for column, (key, evidence) in enumerate(findings.items()):
             states[number, column] = evidence.state
             if evidence.state is State.NOT_MENTIONED:
                 continue

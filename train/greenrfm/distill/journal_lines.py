@@ -19,12 +19,17 @@ _SAID = {
     "model": "model",
     "version": "version of the labeler",
     "findings": "finding set",
+    "settings": "settings",
 }
 
 
 @dataclass(frozen=True)
 class Header:
-    """What must stay the same for labels to stand in one table; `form`, of the answers of a server, may differ."""
+    """What must stay the same for labels to stand in one table; `form`, of the answers of a server, may differ.
+
+    `settings` are the labeler's own, in words, if it has any: how a model is asked, and whether it sees
+    reports as they are.
+    """
 
     labeler: str
     model: str
@@ -32,11 +37,13 @@ class Header:
     findings: str
     form: str = ""
     journal: int = VERSION
+    settings: str = ""
 
     @classmethod
     def of(cls, labeler: Labeler, form: str = "") -> Header:
         """Return the header of what `labeler` writes."""
-        return cls(labeler.name, labeler.model, labeler.version, _digest(labeler.finding_set), form)
+        settings = getattr(labeler, "settings", "")
+        return cls(labeler.name, labeler.model, labeler.version, _digest(labeler.finding_set), form, settings=settings)
 
     def line(self) -> bytes:
         """Return the header as a line of JSON."""

@@ -10,6 +10,7 @@ from typing import Self
 
 from greenrfm.cohort import Cohort
 from greenrfm.distill.evidence_file import EvidenceFile, Row, evidence_path
+from greenrfm.distill.overrides import overrides_path
 from greenrfm.errors import UserError
 from greenrfm.files import write_text
 from greenrfm.findings import FindingSet, LabelTable, State
@@ -54,14 +55,13 @@ class Labels:
         values = self.table.states[self._row_of[study_id]]
         states = {key: State(int(value)) for key, value in zip(self.finding_set.keys, values, strict=True)}
         rows: dict[str, Row] = {}
+        explained: set[str] = set()
         for row in self.evidence.of(study_id):
             key, override = row["finding"], row.pop("override", None)
             # Killed between the two files, an override may stand in the evidence alone: that is no fault.
             if key not in states or (override is None and row["state"] != states[key].name.lower()):
-                raise UserError(
-                    f"labels {self.path} and their evidence do not fit (study {study_id}); "
-                    "run greenrfm distill again, and change labels by review"
-                )
+                raise self._do_not_fit(study_id)
+            explained.add(key)
             if override is not None:
                 if override["was"] is None:
                     return None, {}
@@ -69,7 +69,28 @@ class Labels:
                 states[key] = State[override["was"].upper()]
             if row["labeler"]:
                 rows[key] = row
+        # A cell that someone filled in by hand is not the labeler's word.
+        if any(state is not State.NOT_MENTIONED and key not in explained for key, state in states.items()):
+            raise self._do_not_fit(study_id)
         return states, rows
+
+    def _do_not_fit(self, study_id: str) -> UserError:
+        return UserError(
+            f"labels {self.path} and their evidence do not fit (study {study_id}); "
+            "run greenrfm distill again, and change labels by review"
+        )
+
+
+def check_outputs(labels: Path, cohort: Path, *others: Path) -> None:
+    """Raise UserError if labels.csv, a file written beside it or one of `others` is the cohort itself.
+
+    Two paths may be one file by a link, or by letters that the disk does not tell apart.
+    """
+    beside = (evidence_path, failures_path, overrides_path)
+    journal = (labels.with_suffix(suffix) for suffix in (".journal.jsonl", ".journal.lock"))
+    for path in (labels, *(place(labels) for place in beside), *journal, *others):
+        if path.exists() and cohort.exists() and path.samefile(cohort):
+            raise UserError(f"{path} is the cohort itself and would be overwritten; name another file to write")
 
 
 def failures_path(labels: Path) -> Path:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from greenrfm.distill.context import Context, Reading
-from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled
+from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled
+from greenrfm.distill.language import Words, count_words
 from greenrfm.distill.rules import Candidates, Lexicon, cues
-from greenrfm.distill.sentences import normalise, split
+from greenrfm.distill.sentences import normalise, shortened, split
 from greenrfm.distill.spelling import Speller
 from greenrfm.findings import FindingSet, State
 
-VERSION = "2"
+VERSION = "3"
 # Reports repeat themselves: half the sentences of a department are its standard ones.
 REMEMBERED_SENTENCES = 20_000
+NOT_ENGLISH = "it does not read like English, the lexicon's language; use --labeler llm"
 
 
 class LexiconLabeler:
@@ -30,21 +32,35 @@ class LexiconLabeler:
         self._context = Context(cues())
         self._lexicon = Lexicon(finding_set)
         self._speller = Speller(self._context.words | self._lexicon.words)
+        self._words = lru_cache(REMEMBERED_SENTENCES)(self._count_words)
         self._read = lru_cache(REMEMBERED_SENTENCES)(self._read_sentence)
         self._away = lru_cache(REMEMBERED_SENTENCES)(self._away_from)
 
     def label(self, report: str) -> Labelled:
-        """Return the evidence for every key of the finding set; `rule` names the phrase and cue that decided."""
-        found = dict.fromkeys(self.finding_set.keys, NOTHING)
-        for sentence in split(report, self._silent):
+        """Return the evidence for every key of the finding set; `rule` names the phrase and cue that decided.
+
+        Raises Unlabelled for a report, or one with a sentence, that is not in English: what another language
+        denies would be called present.
+        """
+        found, words = dict.fromkeys(self.finding_set.keys, NOTHING), Words()
+        for sentence in shortened(report, split(report, self._silent)):
+            text = report[sentence.start : sentence.end]
+            words += (here := self._words(text))
             if not sentence.counts:
                 continue
-            for key, state, rule in self._read(report[sentence.start : sentence.end], sentence.section):
+            if here.are_foreign:
+                raise Unlabelled(NOT_ENGLISH)
+            for key, state, rule in self._read(text, sentence.section):
                 if RANK[state] > RANK[found[key].state]:
                     found[key] = Evidence(state, sentence.start, sentence.end, rule)
+        if not words.are_english:
+            raise Unlabelled(NOT_ENGLISH)
         if "normal" in found:
             found["normal"] = _normal(found)
         return Labelled(found)
+
+    def _count_words(self, sentence: str) -> Words:
+        return count_words(sentence, self._speller)
 
     def _away_from(self, section: str) -> frozenset[str]:
         """Return the findings that a sentence under this heading does not mean unless it names their organ."""

@@ -68,6 +68,23 @@ def cues() -> Mapping[str, Any]:
     return _data("cues")
 
 
+def packaged_phrases() -> Iterator[str]:
+    """Yield every phrase of data/*.yaml, whatever it does for which finding, and every cue."""
+    for name in BODY_PARTS:
+        for entry in _data(name).values():
+            yield from (text for role in ROLES for text in entry.get(role, ()))
+            yield from (text for pair in entry.get("together", ()) for text in pair)
+    yield from (text for name, group in cues().items() if name != "languages" for text in _texts(group))
+
+
+def _texts(group: Any) -> Iterator[str]:
+    if isinstance(group, str):
+        yield group
+        return
+    for each in group.values() if isinstance(group, Mapping) else group:
+        yield from _texts(each)
+
+
 def _phrases(finding: Finding, entry: Mapping[str, Any]) -> Iterator[tuple[str, Phrase]]:
     if entry.get("synonyms", True):
         # Names and synonyms are plain text: marks that phrases give a meaning are dropped.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 
-from greenrfm.distill.cost import Price
+from greenrfm.distill.cost import Meter, Spent, lacking
 from greenrfm.distill.evidence import Evidence, Labeler, Labelled, Unlabelled, Usage
 from greenrfm.distill.journal import Journal
 from greenrfm.distill.journal_lines import Entry, Header
@@ -43,8 +43,7 @@ def distill_reports(
     workers: int = 1,
     progress: Progress = silent,
     retry_failed: bool = True,
-    budget: float | None = None,
-    price: Price | None = None,
+    meter: Meter | None = None,
     overrides: Overrides | None = None,
     form: str = "",
     stop: Callable[[], None] | None = None,
@@ -53,7 +52,7 @@ def distill_reports(
 
     The outputs do not depend on the number of workers, nor on how often the run was stopped. They are
     written at every end: of the work, of the budget, by an error or by Ctrl-C. An empty report mentions
-    nothing and is shown to no labeler.
+    nothing and is shown to no labeler. What failed in earlier runs comes last: it may fail again.
 
     Parameters
     ----------
@@ -67,9 +66,11 @@ def distill_reports(
         Called after each study, with reports/s, failed, tokens and cost where there are any.
     retry_failed
         Whether studies that failed in an earlier run are tried again.
-    budget, price
-        No request begins once the runs on this journal have cost `budget`; up to `workers` requests
-        that began before still cost something.
+    meter
+        Holds price and budget. Where the labeler counts on it too, no request begins once the runs on
+        this journal have cost the budget, and only requests under way (at most `workers`) still cost
+        something; a labeler that does not is asked for no further report. Requests for no report, or
+        for one that has no entry in the end, are kept in the journal too.
     overrides
         What people decided; it goes before the labeler's word.
     form
@@ -83,18 +84,16 @@ def distill_reports(
     """
     if len({study for study, _ in studies}) < len(studies):
         raise UserError("a study id occurs twice; keep one row per study")
-    if budget is not None and price is None:
-        raise ValueError("a budget needs a price")
     journal.begin(Header.of(labeler, form))
-    run = _Run(labeler, studies, journal, retry_failed, budget, price)
+    run = _Run(labeler, studies, journal, retry_failed, meter or Meter())
     try:
         run.label(workers, progress, stop or (lambda: None))
     finally:
+        run.keep_usage()
         outputs = write_outputs(journal, labeler.finding_set, studies, overrides or Overrides())
     if run.error is not None:
         raise UserError(f"{run.error} ({outputs.labelled} of {len(studies)} studies are labelled and kept)")
-    cost = None if price is None else price.of(journal.usage)
-    return Summary(outputs, journal.usage, cost, run.is_over_budget)
+    return Summary(outputs, journal.usage, run.meter.cost, run.is_over_budget)
 
 
 class _Run:
@@ -104,27 +103,29 @@ class _Run:
         studies: Sequence[tuple[str, str]],
         journal: Journal,
         retry_failed: bool,
-        budget: float | None,
-        price: Price | None,
+        meter: Meter,
     ) -> None:
+        self.meter = meter
         self.error: UserError | None = None
         self.is_over_budget = False
         self._labeler = labeler
         self._studies = studies
         self._journal = journal
         self._retry_failed = retry_failed
-        self._budget, self._price = budget, price
+        meter.at_least(journal.usage)
+        self.keep_usage()  # of finding out the form
         # Counted where it arises: the journal's own count lags behind the workers.
         self._usage, self._counting = journal.usage, Lock()
 
     def label(self, workers: int, progress: Progress, stop: Callable[[], None]) -> None:
         """Label every study that is to do, or until an error or the end of the budget; fill the journal."""
-        to_do = sum(1 for _ in self._to_do())
+        studies = self._to_do()
+        to_do = len(studies)
         total, began = len(self._studies), time.monotonic()
         new = failed = 0
         progress(STAGE, total - to_do, total)
         try:
-            for result in in_parallel(self._work, self._to_do(), workers):
+            for result in in_parallel(self._work, studies, workers):
                 if self.error is not None:
                     stop()  # answers that are under way are still kept
                 if result is not None:
@@ -136,19 +137,34 @@ class _Run:
         finally:
             stop()
 
-    def _to_do(self) -> Iterator[tuple[str, str]]:
+    def keep_usage(self) -> None:
+        """Write what was used for no entry into the journal, as an entry of no study."""
+        rest = lacking(self._journal.usage, self.meter.usage)
+        if rest != Usage():
+            self._journal.append(Entry("", "", _today(), {}, rest, "requests of no labelled report"))
+
+    def _to_do(self) -> list[tuple[str, str]]:
+        new, again = [], []
         for study, report in self._studies:
-            if self._journal.lacks(study, report_digest(report), or_failed=self._retry_failed):
-                yield study, report
+            digest = report_digest(report)
+            if self._journal.lacks(study, digest, or_failed=False):
+                new.append((study, report))
+            elif self._retry_failed and self._journal.lacks(study, digest, or_failed=True):
+                again.append((study, report))
+        return new + again
 
     def _work(self, study: tuple[str, str]) -> Entry | None:
         """Return the study's entry, or None if the run has ended or ends with this study's error."""
-        if self.error is not None or self._is_spent():
+        if self.error is not None:
             return None
         study_id, report = study
         try:
+            self.meter.check()
             labelled = self._labeler.label(report) if report.strip() else Labelled({})
             found, usage, failed = mentioned(labelled, self._labeler.finding_set, report), labelled.usage, ""
+        except Spent:
+            self.is_over_budget = True
+            return None
         except UserError as error:
             self.error = self.error or error
             return None
@@ -159,20 +175,19 @@ class _Run:
             found, usage, failed = {}, Usage(), f"the labeler broke down ({type(error).__name__})"
         with self._counting:
             self._usage += usage
-        return Entry(study_id, report_digest(report), datetime.now(UTC).date().isoformat(), found, usage, failed)
-
-    def _is_spent(self) -> bool:
-        if self._budget is None or self._price is None or self._price.of(self._usage) < self._budget:
-            return False
-        self.is_over_budget = True
-        return True
+            self.meter.at_least(self._usage)
+        return Entry(study_id, report_digest(report), _today(), found, usage, failed)
 
     def _metrics(self, rate: float, failed: int) -> dict[str, float]:
-        usage = self._journal.usage
+        usage = self.meter.usage
         metrics = {"reports/s": rate, "failed": failed, "tokens": usage.prompt_tokens + usage.completion_tokens}
-        if self._price is not None:
-            metrics["cost"] = self._price.of(usage)
+        if (cost := self.meter.cost) is not None:
+            metrics["cost"] = cost
         return {name: value for name, value in metrics.items() if value}
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def mentioned(labelled: Labelled, finding_set: FindingSet, report: str) -> dict[str, Evidence]:

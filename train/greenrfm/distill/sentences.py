@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 # A sentence ends at . ! ? before a space and a new start, at a line break before one, at a quotation
 # mark or bullet (used as list marks), where a full stop lost its space ("seen.Heart"), and at the
@@ -14,7 +14,8 @@ BOUNDARY = re.compile(
     r"|[.!](?=[\"”')\]]*\s)"
     r"|\?(?=\s+[\"“•A-Z])"
     r"|(?<=[a-z])\.(?=[A-Z])"
-    r"|\n(?=\s*\n)|\n(?=\s*(?:[A-Z]|[-*•\u2013]\s|\d+[.)]\s))"
+    # No look past the next line break: in a run of blank lines each would look to its end.
+    r"|\n(?=[^\S\n]*\n)|\n(?=[^\S\n]*(?:[A-Z]|[-*•\u2013]\s|\d+[.)]\s))"
     r"|[\"“”•](?=\s|[A-Z]|$)"
 )
 # "approx. 5 mm", "e.g. nodules": these full stops end no sentence.
@@ -26,6 +27,8 @@ HEADING = re.compile(r"[\s\W\d]*([A-Za-z][A-Za-z /&,-]{1,40}?)\s*[:：]")
 CLOSING = frozenset({"impression", "conclusion", "conclusions", "summary", "opinion", "recommendation"})
 # Marks that belong to the sentence they end; list marks and line breaks belong to none.
 ENDS = ".!?。！？；｡"
+# In characters. Of 800 real reports no sentence is longer; text without ends must not become one sentence.
+LONGEST = 1_000
 TOKEN = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*|[,;:()?/]")
 
 
@@ -61,6 +64,22 @@ def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
             following = next((name for name, _ in filter(None, headings[number + 1 :])), "")
             silent_until = _silent_end(report, heading[1], end, following) if silent else 0
         yield Sentence(start, end, start >= silent_until, section)
+
+
+def shortened(report: str, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """Yield the sentences, those over LONGEST characters in pieces: cut at a line break, else a comma, else a space.
+
+    A negation does not reach past a cut, which is why it is made where a list or line ends if one does.
+    """
+    for sentence in sentences:
+        start = sentence.start
+        while sentence.end - start > LONGEST:
+            last = start + LONGEST
+            places = (report.rfind(mark, start, last) + len(mark) for mark in ("\n", "; ", ", ", " "))
+            cut = next((place for place in places if place > start + 1), last)
+            yield replace(sentence, start=start, end=cut)
+            start = cut
+        yield replace(sentence, start=start) if start != sentence.start else sentence
 
 
 def _heading(report: str, start: int, end: int) -> tuple[str, int] | None:

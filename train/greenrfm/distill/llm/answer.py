@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greenrfm.distill.evidence import NOTHING, Evidence
+from greenrfm.distill.llm.crosscheck import has
 from greenrfm.distill.llm.forms import STATES
 from greenrfm.distill.llm.quotes import Quotes, count_words
 from greenrfm.findings import State
@@ -88,18 +89,35 @@ def from_numbers(
 def check(evidence: dict[str, Evidence], text: str) -> dict[str, Evidence]:
     """Return `evidence`; raise Invalid if no report reads like that.
 
-    One sentence cannot show more findings than it has words (from four findings on), nor more than
-    half of the set (from five on); and not every finding of a set of six or more is present at once
-    ('normal' aside). A model that obeys a report instead of reading it gives such answers.
+    A model that obeys a report instead of reading it gives one state for all ('normal' aside):
+
+    * not every finding of a set of six or more is present or uncertain;
+    * one sentence cannot show more findings than it has words (from four findings on), nor more than
+      half of the set (from five on). For ABSENT it can if it is a statement of normality ("The lungs
+      are clear."), or denies, for up to twice as many findings as words; but four fifths of a set of
+      six or more only if it speaks of the whole examination ("No abnormality.").
     """
-    present = [each for key, each in evidence.items() if each.state is State.PRESENT and key != "normal"]
+    spoken = [each for key, each in evidence.items() if key != "normal" and each.state is not State.NOT_MENTIONED]
     asked = sum(key != "normal" for key in evidence)
-    if asked >= 6 and len(present) == asked:
-        raise Invalid("every finding was called present, which no report says")
-    for (start, end), count in Counter((each.start, each.end) for each in present).items():
-        if (count >= 4 and count > count_words(text[start:end])) or (count >= 5 and 2 * count > asked):
+    if asked >= 6 and sum(each.state is not State.ABSENT for each in spoken) == asked:
+        raise Invalid("every finding was called present or uncertain, which no report says")
+    for (state, start, end), count in Counter((each.state, each.start, each.end) for each in spoken).items():
+        if not _can_show(text[start:end], state, count, asked):
             raise Invalid(f"one sentence was given as evidence for {count} findings")
     return evidence
+
+
+def _can_show(sentence: str, state: State, count: int, asked: int) -> bool:
+    """Tell whether one sentence can give `count` of `asked` findings this state."""
+    length = count_words(sentence)
+    too_many_for_it = count >= 4 and count > length
+    if not too_many_for_it and not (count >= 5 and 2 * count > asked):
+        return True
+    if state is not State.ABSENT:
+        return False
+    if asked >= 6 and 5 * count >= 4 * asked and not has("whole", sentence):
+        return False
+    return has("normality", sentence) or (has("denial", sentence) and count <= 2 * length)
 
 
 def _bare(content: str) -> str:

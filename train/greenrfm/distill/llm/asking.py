@@ -9,11 +9,13 @@ from greenrfm.distill.evidence import Unlabelled, Usage
 from greenrfm.distill.llm.answer import Invalid
 from greenrfm.distill.llm.conversation import Conversation, Reply, Useless
 from greenrfm.distill.llm.forms import Form
-from greenrfm.distill.llm.transport import Trouble
+from greenrfm.distill.llm.transport import Forbidden, Trouble
 from greenrfm.errors import UserError
 
 Answer = TypeVar("Answer")
 CUT_OFF = "the answer was cut off"
+# What a server says that lacks the model, or does not let us have it; some say it of a report's content.
+ALSO_OF_ONE_REPORT = (403, 404)
 # Servers that break on a form they do not know say so with these.
 NOT_THIS_FORM = (500, 501)
 TRIES_PER_FORM = 2
@@ -29,7 +31,10 @@ class TooLong(Exception):
 
 
 def ask_until_usable(
-    talk: Conversation, ask: Callable[[str, bool], Reply], read: Callable[[str], Answer]
+    talk: Conversation,
+    ask: Callable[[str, bool], Reply],
+    read: Callable[[str], Answer],
+    probe: Callable[[], object],
 ) -> tuple[Answer, Usage]:
     """Return the first answer that can be used, and what all of them cost.
 
@@ -42,11 +47,14 @@ def ask_until_usable(
         one was cut off, so that the next may be longer.
     read
         Returns what an answer says, or raises Invalid.
+    probe
+        Sends a made-up report; called where the server refuses this one and may refuse every other too.
 
     Raises
     ------
     Unlabelled after the endpoint's number of attempts, TooLong at once, and UserError where no other
     report would do better: nobody listens at the start or any more, the model is not there.
+    The budget's Spent passes through.
 
     """
     usage, reason, unusable, longer = Usage(), "", "", False
@@ -61,6 +69,10 @@ def ask_until_usable(
         except Trouble as trouble:
             usage += Usage(requests=1)
             reason, last = str(trouble), trouble
+        except Forbidden:
+            usage += Usage(requests=1)
+            last = Trouble("HTTP 403", status=403)
+            reason = str(last)
         except Useless as useless:
             usage += useless.usage
             reason = unusable = str(useless)
@@ -72,15 +84,28 @@ def ask_until_usable(
             continue
         if last.too_long:
             raise TooLong(usage)
-        if last.status == 404 or (not talk.pacing.answered and (last.gone or not last.retry)):
+        if last.gone and not talk.pacing.answered:
             raise talk.beginning(last)
         if not last.retry:
+            if last.status in ALSO_OF_ONE_REPORT or not talk.pacing.answered:
+                _check_serves_others(talk, last, probe)
             break
         if attempt + 1 < talk.endpoint.attempts:
             talk.pacing.back_off(attempt, last.wait)
     if reason != unusable:
         talk.pacing.bad(reason, last.gone)
     raise Unlabelled(reason, usage)
+
+
+def _check_serves_others(talk: Conversation, refusal: Trouble, probe: Callable[[], object]) -> None:
+    """Raise UserError if the server refuses a made-up report as it refused this one."""
+    try:
+        probe()
+    except Invalid:
+        pass
+    except Trouble as trouble:
+        if trouble.gone or not trouble.retry:
+            raise talk.beginning(refusal) from None
 
 
 def find_form(talk: Conversation, ask: Callable[[Form, str, bool], Reply], read: Callable[[Form, str], object]) -> Form:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from greenrfm.distill.cost import Meter
 from greenrfm.distill.evidence import Usage
 from greenrfm.distill.llm.answer import Invalid
 from greenrfm.distill.llm.chunks import least_tokens, most_tokens
@@ -18,6 +19,8 @@ from greenrfm.errors import UserError
 PATH = "/chat/completions"
 # Two marks of sixteen digits stand in a prompt and differ in their tokens from report to report.
 FENCE_TOKENS = 32
+# No request takes so many tokens: a count above it is no count.
+MOST_COUNTED = 10**9
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,19 @@ class Conversation:
     """Sends messages to one model of one server; may be used by several threads.
 
     `estimated` becomes True once a server did not say how many tokens an answer took; `refused` are the
-    settings it does not take (temperature, seed, max_tokens), which are left out from then on.
+    settings it does not take (temperature, seed, max_tokens), which are left out from then on. `meter`
+    counts every request and says whether another may be made.
     """
 
-    def __init__(self, endpoint: Endpoint, temperature: float | None, seed: int | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, temperature: float | None, seed: int | None, meter: Meter | None = None
+    ) -> None:
         """Connect to nothing yet."""
         self.endpoint = endpoint
         self.model = endpoint.model
         self.pacing = Pacing(endpoint.host, endpoint.backoff_s)
         self.estimated = False
+        self._meter = meter or Meter()
         self._transport = Transport(endpoint)
         self._sampling = {"temperature": temperature, "seed": seed}
         self.refused: set[str] = set()
@@ -86,7 +93,8 @@ class Conversation:
         tokens
             The most tokens the answer may take.
 
-        Raises Trouble if there is no answer, Useless if there is none in it, UserError as `Transport.post`.
+        Raises Trouble if there is no answer, Useless if there is none in it, UserError as `Transport.post`,
+        and Spent once the budget is.
 
         """
         self.pacing.wait_turn()
@@ -95,10 +103,14 @@ class Conversation:
             sampling = {name: value for name, value in self._sampling.items() if value is not None}
             body.update({name: value for name, value in sampling.items() if name not in self.refused})
             body["max_completion_tokens" if "max_tokens" in self.refused else "max_tokens"] = tokens
+            self._meter.check()
             try:
                 value = self._transport.post(PATH, body)
                 break
-            except Trouble as trouble:
+            except (Trouble, UserError) as trouble:
+                self._meter.add(Usage(requests=1))
+                if isinstance(trouble, UserError):
+                    raise
                 # OpenAI's reasoning models name the limit otherwise and have no temperature.
                 if trouble.status != 400 or trouble.field not in {"max_tokens", *sampling}:
                     raise
@@ -120,6 +132,7 @@ class Conversation:
             content = reason = None
         counted = _counted(value)
         usage = counted or Usage(most_tokens(prompt), most_tokens(content) if isinstance(content, str) else 0, 1)
+        self._meter.add(usage)
         self.estimated = self.estimated or not counted
         if reason == "content_filter":
             raise Useless("the server's content filter withheld the answer", usage)
@@ -142,8 +155,11 @@ class Conversation:
         least = self._least.get(len(system), least_tokens(system))
         if counted < least + least_tokens(user):
             return False
-        if user.isascii():  # In some scripts a letter takes more tokens than `most_tokens` allows for.
-            self._least[len(system)] = max(least, counted - most_tokens(user) - FENCE_TOKENS)
+        took = counted - most_tokens(user) - FENCE_TOKENS
+        # In some scripts a letter takes more tokens than `most_tokens` allows for; and one count that is
+        # too high must not condemn all later reports.
+        if user.isascii() and took <= most_tokens(system):
+            self._least[len(system)] = max(least, took)
         return True
 
     def _patiently(self, path: str, body: dict[str, Any] | None) -> Any:
@@ -173,5 +189,5 @@ def _counted(value: Any) -> Usage | None:
     """Return the tokens as the server counted them, or None if it did not."""
     said = value.get("usage") if isinstance(value, dict) else None
     counts = [said.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(said, dict) else []
-    known = [count for count in counts if type(count) is int and count > 0]
+    known = [count for count in counts if type(count) is int and 0 < count < MOST_COUNTED]
     return Usage(known[0], known[1], 1) if len(known) == 2 else None

@@ -17,8 +17,8 @@ def reads_like_instructions(report: str) -> bool:
     """Tell whether the report holds words to a model: commands to ignore, to answer so or so, role marks.
 
     Looks for the phrases of `instructions.yaml` (English, German, Spanish, Turkish, Chinese) behind
-    full-width letters, invisible letters and line breaks. It catches the plain attempts; what it
-    misses is held by the checks on the answer (`answer.check`).
+    full-width letters, invisible letters and line breaks. It catches the plain attempts only; a report
+    that it misses meets the checks on the answer (`answer.check`, `crosscheck.CrossCheck`).
     """
     text = _plain(report)
     return bool(_pattern().search(text) or MIXED.search(text))
@@ -29,8 +29,9 @@ def _plain(report: str) -> str:
     if not text.isascii():
         text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     # Turkish İ is i with a dot above in lower case.
-    lines = text.lower().replace("i\u0307", "i").splitlines()
-    return " \n ".join(" ".join(line.split()) for line in lines)
+    lines = (" ".join(line.split()) for line in text.lower().replace("i\u0307", "i").splitlines())
+    # Empty lines say nothing, and thousands of them would slow the patterns down.
+    return " \n ".join(filter(None, lines))
 
 
 @cache

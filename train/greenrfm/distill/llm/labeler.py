@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from greenrfm.distill.cost import Meter
 from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled, Usage
+from greenrfm.distill.lexicon import LexiconLabeler
 from greenrfm.distill.llm.answer import Invalid, check, from_numbers, from_quotations, parse_comma, parse_json
 from greenrfm.distill.llm.asking import TooLong, ask_until_usable, find_form
 from greenrfm.distill.llm.chunks import Span, answer_tokens, cut, halves, most_tokens
 from greenrfm.distill.llm.conversation import Conversation, Reply
+from greenrfm.distill.llm.crosscheck import CrossCheck
 from greenrfm.distill.llm.endpoint import Endpoint
 from greenrfm.distill.llm.forms import Form
 from greenrfm.distill.llm.instructions import reads_like_instructions
@@ -64,6 +67,10 @@ class LlmLabeler:
         The words sent; by default `prompt.yaml`.
     deidentify
         Takes identifiers out of a report before it is sent.
+    cross_check
+        Refuse answers that pass over what the lexicon reads in English sentences (`CrossCheck.fault`).
+    meter
+        Counts every request, also those of other labelers, and ends asking (Spent) at the budget.
 
     Raises UserError if the context has no room for the prompt and an answer.
 
@@ -83,16 +90,21 @@ class LlmLabeler:
         answer_tokens: int | None = None,
         prompt: Prompt | None = None,
         deidentify: Callable[[str], Redacted] | None = None,
+        cross_check: bool = True,
+        meter: Meter | None = None,
     ) -> None:
         """Prepare the prompt; ask nothing yet."""
         self.finding_set = finding_set
         self.form = Form(form) if form else None
         self._prompt = prompt or packaged_prompt()
         self.version = self._prompt.version
+        # For the journal: labels that were asked for otherwise do not mix.
+        self.settings = f"temperature {temperature}, reports {'de-identified' if deidentify else 'as they are'}"
         # Empty until `find_form` if none was named.
         self.model = endpoint.model
-        self._talk = Conversation(endpoint, temperature, seed)
+        self._talk = Conversation(endpoint, temperature, seed, meter)
         self._deidentify = deidentify
+        self._lexicon = LexiconLabeler(finding_set) if cross_check else None
         self._context = context_tokens
         self._asked_tokens = answer_tokens
         self._lock = threading.Lock()
@@ -155,6 +167,7 @@ class LlmLabeler:
     def _read(self, text: str, form: Form) -> tuple[dict[str, Evidence], Usage]:
         """Return the evidence in `text`, piece by piece if it is long, and what that cost."""
         sentences = _spans(text)
+        known = CrossCheck(self._lexicon, text) if self._lexicon else None
         pieces = cut(text, (0, len(text)), sentences, self._room(form))[::-1]
         found, usage = dict.fromkeys(self.finding_set.keys, NOTHING), Usage()
         try:
@@ -163,7 +176,7 @@ class LlmLabeler:
                 if not any(letter.isalnum() for letter in text[slice(*piece)]):
                     continue
                 try:
-                    part, cost = self._read_piece(text, piece, sentences, form)
+                    part, cost = self._read_piece(text, piece, sentences, form, known)
                 except TooLong as too_long:
                     cost, part = too_long.usage, {}
                     if most_tokens(text[slice(*piece)]) < LEAST_ROOM:
@@ -173,14 +186,14 @@ class LlmLabeler:
                 for key, evidence in part.items():
                     if RANK[evidence.state] > RANK[found[key].state]:
                         found[key] = evidence
-            return _with_normal(check(found, text)), usage
+            return _with_normal(_checked(check(found, text), known, (0, len(text)))), usage
         except Unlabelled as failed:
             raise Unlabelled(str(failed), usage + failed.usage) from None
         except Invalid as invalid:
             raise Unlabelled(str(invalid), usage) from None
 
     def _read_piece(
-        self, text: str, piece: Span, sentences: Sequence[Span], form: Form
+        self, text: str, piece: Span, sentences: Sequence[Span], form: Form, known: CrossCheck | None
     ) -> tuple[dict[str, Evidence], Usage]:
         start, stop = piece
         inside = [span for span in sentences if span[0] < stop and span[1] > start]
@@ -190,13 +203,16 @@ class LlmLabeler:
 
         def read(content: str) -> dict[str, Evidence]:
             if form is Form.COMMA:
-                return from_numbers(parse_comma(content, keys), inside, text)
-            return from_quotations(parse_json(content, keys), quotes)
+                found = from_numbers(parse_comma(content, keys), inside, text)
+            else:
+                found = from_quotations(parse_json(content, keys), quotes)
+            return _checked(found, known, piece)
 
         return ask_until_usable(
             self._talk,
             lambda unusable, longer: self._ask(text[start:stop], seen, form, unusable, longer),
             read,
+            lambda: self._ask(CANNED, _spans(CANNED), form, "", False),
         )
 
     def _ask(self, text: str, sentences: Sequence[Span], form: Form, unusable: str, longer: bool) -> Reply:
@@ -218,6 +234,13 @@ class LlmLabeler:
         frame = self._prompt.messages(self._instructions[form], form, "", 16 * "0")
         used = sum(most_tokens(message["content"]) for message in frame) + self._tokens(form) + MARGIN
         return (self._context - used) // (2 if form is Form.COMMA else 1)
+
+
+def _checked(found: dict[str, Evidence], known: CrossCheck | None, within: Span) -> dict[str, Evidence]:
+    """Return `found`; raise Invalid if the lexicon shows that the report was not read."""
+    if known and (fault := known.fault(found, within)):
+        raise Invalid(fault)
+    return found
 
 
 def _spans(text: str) -> list[Span]:

@@ -32,13 +32,16 @@ class Quotes:
         """Return the sentences that hold the quotation: one if all is well.
 
         Empty if it is not in the text or too short to show anything; several if it stands in several
-        sentences of different words, or runs over more than `MOST_SENTENCES`.
+        sentences of different words and is none of them, or runs over more than `MOST_SENTENCES`.
         """
         places = self._places(quotation)
         spans = {self._widen(*place): None for place in places}
         found = [span for span in spans if span[1] > span[0]]
         if len(found) > 1:  # A report may say the same sentence twice: the first is as good.
-            found = list({fold(self.text[start:end])[0]: (start, end) for start, end in reversed(found)}.values())
+            different = {fold(self.text[start:end].strip(ENDS))[0]: (start, end) for start, end in reversed(found)}
+            # "Clear lungs." stands in "Summary: clear lungs." too, but it is meant itself.
+            whole = different.get(fold(quotation.strip(ENDS))[0])
+            found = [whole] if whole else list(different.values())
         if len(found) == 1 and self._count(*found[0]) > MOST_SENTENCES:
             return [(start, end) for start, end in self._sentences if found[0][0] <= start and end <= found[0][1]]
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +12,7 @@ from typing import Any
 import requests
 import urllib3
 
+from greenrfm.distill.llm.deadline import Adapter, Deadline
 from greenrfm.distill.llm.endpoint import Endpoint
 from greenrfm.errors import UserError
 
@@ -47,6 +47,10 @@ class Trouble(Exception):
         self.gone, self.field, self.too_long = gone, field, too_long
 
 
+class Forbidden(UserError):
+    """The server refuses a request (403): for its key, or for what this one report says."""
+
+
 class Transport:
     """A connection pool to one endpoint; may be used by several threads."""
 
@@ -58,7 +62,7 @@ class Transport:
         self._session.trust_env = False
         self._session.verify = str(endpoint.certificates) if endpoint.certificates else True
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=128, max_retries=0)
+        adapter = Adapter(pool_connections=1, pool_maxsize=128, max_retries=0)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, adapter)
         self._session.headers["Accept"] = "application/json"
@@ -73,7 +77,7 @@ class Transport:
         """Send `body` as JSON and return the JSON value that comes back.
 
         Raises Trouble where another request may do better, and UserError where none will: a key that
-        is refused (401, 403), a redirect, a certificate that is not trusted.
+        is refused (401; 403 as Forbidden), a redirect, a certificate that is not trusted.
         """
         return self._request("POST", path, body)
 
@@ -85,12 +89,16 @@ class Transport:
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8")
         failure: Exception
         # Failures are raised behind the except clauses: the library's own exceptions hold the request.
+        deadline = Deadline(self._endpoint.timeout_s)
         try:
-            status, headers, content = self._bytes(method, path, data)
+            with deadline:
+                status, headers, content = self._bytes(method, path, data)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            failure = self._failure(error)
+            failure = self._late() if deadline.passed else self._failure(error)
         else:
-            if 200 <= status < 300:
+            if deadline.passed:  # what came may be cut off
+                failure = self._late()
+            elif 200 <= status < 300:
                 value = _json(content)
                 if value is not None:
                     return value
@@ -101,26 +109,24 @@ class Transport:
 
     def _bytes(self, method: str, path: str, data: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         within = self._endpoint.timeout_s
-        until = time.monotonic() + within
         with self._session.request(
             method,
             self._endpoint.url + path,
             data=data,
             headers={"Content-Type": "application/json"} if data is not None else None,
-            timeout=(self._endpoint.connect_s, within),
+            timeout=(min(self._endpoint.connect_s, within), within),
             allow_redirects=False,
             stream=True,
         ) as response:
             content = bytearray()
-            # read1 returns what has come: a server that sends a byte a minute must not hold the run.
-            read = getattr(response.raw, "read1", response.raw.read)
-            while piece := read(1 << 16, decode_content=True):
+            while piece := response.raw.read(1 << 16, decode_content=True):
                 content += piece
                 if len(content) > MOST_BYTES:
                     raise Trouble("the server's answer is larger than any answer can be", retry=True)
-                if time.monotonic() > until:
-                    raise requests.exceptions.ReadTimeout
             return response.status_code, response.headers, bytes(content)
+
+    def _late(self) -> Trouble:
+        return Trouble(f"no answer within {self._endpoint.timeout_s:g} s", retry=True)
 
     def _failure(self, error: Exception) -> Exception:
         host, kinds = self._endpoint.host, requests.exceptions
@@ -132,7 +138,7 @@ class Transport:
         if isinstance(error, kinds.Timeout | urllib3.exceptions.ReadTimeoutError | TimeoutError) or any(
             isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in causes
         ):
-            return Trouble(f"no answer within {self._endpoint.timeout_s:g} s", retry=True)
+            return self._late()
         if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
             return Trouble("nobody answers at the server's address", retry=True, gone=True)
         if isinstance(error, kinds.InvalidURL | kinds.InvalidSchema | kinds.InvalidHeader):
@@ -144,7 +150,8 @@ class Transport:
         if status in (401, 403):
             mend = "check it" if self._endpoint.key else "set GREENRFM_API_KEY"
             what = "refuses the API key" if self._endpoint.key else "wants an API key"
-            return UserError(f"the server at {host} {what} (HTTP {status}); {mend}")
+            kind = Forbidden if status == 403 else UserError
+            return kind(f"the server at {host} {what} (HTTP {status}); {mend}")
         if 300 <= status < 400:
             return UserError(f"the server at {host} sends requests elsewhere (HTTP {status}); name that address itself")
         answer = _json(content)
