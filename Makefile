@@ -42,6 +42,8 @@ lint: .venv/dev
 
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[train,dev]'
+	@# Tests measure how long the first import holds the viewer up: compiled, as Slicer's pip leaves packages.
+	-$(BIN)/python -m compileall -q -j 2 .venv/lib
 	touch $@
 
 # Reading, drawing phantoms and making bundles; neither training nor the checkers.
