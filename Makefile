@@ -53,6 +53,7 @@ lint: .venv/dev
 	grep -vE '^(slicer-core|vtk)==' constraints.txt > .venv-5.12/constraints.txt
 	.venv-5.12/bin/python $(PIP_INSTALL) -c .venv-5.12/constraints.txt -e . \
 		slicer-core==5.12.4.0 vtk==9.6.0 PySide6-Essentials cmake pytest pytest-timeout pytest-rerunfailures hypothesis onnx scipy
+	-.venv-5.12/bin/python -m compileall -q -j 2 .venv-5.12/lib
 	touch $@
 
 clean:
