@@ -17,6 +17,7 @@ from greenrfm.reading import Reader
 from greenrfm.training.losses import contrastive, masked_bce, targets_and_weights
 from greenrfm.training.recipe import load_recipe, packaged_recipes, parse_recipe
 from greenrfm.training.run import train
+from greenrfm.training.volumes import Crops
 from greenrfm.volumes import Volume, read_volume, write_volume
 
 KEYS = ("pleural_effusion", "consolidation")
@@ -140,8 +141,10 @@ class TestARun:
     def test_puts_no_study_into_the_bundle(self, run):
         _, result = run
         travelling = result.bundle.reference()["input"]
-        for prepared in (run[0] / "prepared").glob("*.npy"):
-            assert abs(np.corrcoef(np.load(prepared).ravel(), travelling.ravel())[0, 1]) < 0.05
+        volumes = sorted((run[0] / "prepared").rglob("*.b2nd"))
+        assert len(volumes) == 20
+        for field in Crops(volumes, (36, 36, 36)).fields(range(20)):
+            assert abs(np.corrcoef(field.ravel(), travelling.ravel())[0, 1]) < 0.05
         manifest = (result.bundle.folder / "manifest.json").read_text(encoding="utf-8")
         assert str(Path.home()) not in manifest
         assert '"p0"' not in manifest
@@ -168,9 +171,10 @@ class TestARun:
         assert (stage1[f"encoder.{name}"] - stage2[f"vision.{name}"]).abs().max() < 1e-4
 
     def test_stage_2_refuses_to_start_without_stage_1(self, parts, tmp_path):
-        from greenrfm.training.fit import make_fabric
+        from greenrfm.training.align import train_alignment
+        from greenrfm.training.precision import make_fabric
         from greenrfm.training.run import training_set
-        from greenrfm.training.stages import train_alignment
+        from greenrfm.training.session import Session
 
         _, cohort, labels, _ = parts
         studies = cohort.by_split("train").studies
@@ -178,7 +182,7 @@ class TestARun:
         data = training_set(studies, [], labels.rows(study.study_id for study in studies), recipe)
         with pytest.raises(UserError, match="does not exist; run the stage"):
             train_alignment(
-                make_fabric(), recipe, data, tmp_path / "no.pt", tmp_path / "no.pt", seed=0, progress=silent
+                make_fabric(), recipe, data, tmp_path / "no.pt", tmp_path / "no.pt", seed=0, session=Session()
             )
 
     def test_a_missing_volume_stops_the_run_by_name(self, parts, tmp_path):

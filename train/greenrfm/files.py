@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last because writers such as SimpleITK choose the format by it.
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    # A token, because containers that share a folder may share process numbers too; the suffix stays last
+    # because writers such as SimpleITK choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from greenrfm.commands import bundle, cohort, distill, evaluate, labels, library, phantoms, read, train
+from greenrfm.commands import bundle, cache, cohort, distill, evaluate, labels, library, phantoms, read, train
 from greenrfm.commands.answer import sentence
 from greenrfm.commands.show import display
 from greenrfm.errors import UserError
@@ -49,6 +49,7 @@ app.command(epilog=distill.EXAMPLE)(distill.distill)
 app.add_typer(labels.app, name="labels")
 app.add_typer(phantoms.app, name="phantoms")
 app.command(epilog=train.EXAMPLE)(train.train)
+app.add_typer(cache.app, name="cache")
 app.add_typer(bundle.app, name="bundle")
 app.command(epilog=read.EXAMPLE)(read.read)
 app.add_typer(library.app, name="library")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +30,31 @@ def train(
     ] = "",
     seed: Annotated[int, typer.Option(help="Of splits, initial weights, crops and batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN.")] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="Of prepared volumes; if not given, $GREENRFM_CACHE or your own.",
+        ),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="List studies whose image cannot be read, and go on without.")
+    ] = False,
+    vram: Annotated[
+        str, typer.Option(metavar="6GB", help="Measure which micro-batch and checkpointing fit this memory.")
+    ] = "",
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Save so often inside a stage.")] = 10.0,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(min=1, help="Save after so many steps too.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Train a model: vision and text by the labels, then both aligned, then calibrated and exported as a bundle.
 
-    The test part of the cohort is never opened.
+    The test part of the cohort is never opened. Ctrl-C saves first; --resume goes on inside the stage.
     """
+    from greenrfm.cache import default_folder
     from greenrfm.cohort import read_cohort
     from greenrfm.findings import FindingSet, LabelTable, load_finding_set, packaged_sets
 
@@ -56,9 +77,25 @@ def train(
     plan = load_recipe(recipe)  # before torch is imported, which takes seconds
 
     from greenrfm.training import run
+    from greenrfm.training.vram import parse_bytes
 
     with display() as show:
-        result = run.train(studies, table, chosen, plan, out, seed=seed, resume=resume, progress=show)
+        result = run.train(
+            studies,
+            table,
+            chosen,
+            plan,
+            out,
+            seed=seed,
+            resume=resume,
+            progress=show,
+            cache=cache or default_folder(),
+            skip_unreadable=skip_unreadable,
+            checkpoint_minutes=checkpoint_minutes,
+            checkpoint_steps=checkpoint_steps,
+            vram=parse_bytes(vram) if vram else None,
+            say=partial(print, file=sys.stderr),
+        )
     folder = result.bundle.folder
     if as_json:
         print_json(
@@ -67,10 +104,12 @@ def train(
                 "hash": result.bundle.hash,
                 "findings": list(result.bundle.findings.keys),
                 "left_out": list(result.left_out),
+                "unreadable": list(result.unreadable),
             }
         )
         return
-    if result.left_out:
-        print(f"too few studies to learn: {', '.join(result.left_out)}")
+    for sentence in result.why.values():
+        print(sentence)
+    print(f"curves: {out / 'index.html'}")
     print(f"bundle: {folder}")
     print(f"read a scan with it: greenrfm read {folder} VOLUME")

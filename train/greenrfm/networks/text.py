@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel, BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
 from greenrfm.errors import UserError
@@ -25,17 +27,18 @@ class TextEncoder(nn.Module):
         # Its bar would stand between the lines of our own progress.
         transformers_logging.disable_progress_bar()
         try:
+            # As BERT, whatever name the configuration gives its kind: CXR-BERT's is of its own.
+            config = BertConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
             if pretrained:
-                self.bert = AutoModel.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
-                )
+                self.bert = _pretrained(folder, config)
             else:
-                config = AutoConfig.from_pretrained(folder, local_files_only=True)
                 self.bert = AutoModel.from_config(config, attn_implementation="sdpa")
-        except (OSError, ValueError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file raises whatever its reader does
             raise UserError(
-                f"text encoder {folder} is not a BERT folder with config.json and model.safetensors "
-                f"({type(error).__name__}); name a local folder in the recipe"
+                f"text encoder {folder} is not a BERT folder with config.json and model.safetensors or "
+                f"pytorch_model.bin ({type(error).__name__}); name a local folder in the recipe"
             ) from error
         self.channels = int(self.bert.config.hidden_size)
 
@@ -63,6 +66,32 @@ class TextEncoder(nn.Module):
         for layer in self.bert.encoder.layer[: self.frozen_layers]:
             states = layer(states, attention_mask[:, None, None, :].bool())
         return states
+
+
+def _pretrained(folder: Path, config: BertConfig) -> BertModel:
+    """Return the BERT of the folder with all its weights; a .bin file is read as plain tensors only.
+
+    Raises UserError if a weight is missing, which would otherwise be random without a word.
+    """
+    loaded: Any = BertModel.from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        use_safetensors=(folder / "model.safetensors").is_file(),
+        weights_only=True,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+    )
+    model: BertModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
+    # The pooler stands behind the [CLS] we take, and few checkpoints have it.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise UserError(
+            f"text encoder {folder} lacks {len(missing)} weights of a BERT, such as {missing[0]}; "
+            "save it again with save_pretrained"
+        )
+    return model
 
 
 def text_encoder_folder(name: str) -> Path:

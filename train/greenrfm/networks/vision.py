@@ -48,12 +48,26 @@ class VisionEncoder(nn.Module):
         net = self.net
         x: Tensor = net.act(net.bn1(net.conv1(volume)))
         for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
-            x = layer(x)
+            x = _through(layer, x)
         return x
 
     def forward(self, volume: Tensor) -> Tensor:
         """Return the average-pooled latent (N, 8·width) of volumes (N, 1, H, W, D)."""
         return pool(self.features(volume))
+
+
+def _through(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the stage's map, computed in float32 where a CPU's bfloat16 gradients cannot be trusted.
+
+    oneDNN gives weight gradients of a 3 × 3 × 3 convolution that are wrong by up to infinity where the first
+    extent of the map is 2 (torch 2.13, AVX-512): the stages that see or make such maps. They are small.
+    """
+    if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.shape[2] <= 4:
+        with torch.autocast("cpu", enabled=False):
+            small: Tensor = layer(x.float())
+        return small
+    features: Tensor = layer(x)
+    return features
 
 
 def densified(encoder: VisionEncoder) -> VisionEncoder:

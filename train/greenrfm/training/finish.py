@@ -19,9 +19,9 @@ from greenrfm.evaluation import evaluate_classification
 from greenrfm.findings import FindingSet
 from greenrfm.networks import DualEncoder, VisionExport, text_encoder_folder, tokenizer_file
 from greenrfm.progress import Progress
+from greenrfm.training.encoders import encode_reports
 from greenrfm.training.export import export_text, export_vision
 from greenrfm.training.recipe import Recipe
-from greenrfm.training.stages import encode_reports
 from greenrfm.training.volumes import Crops
 
 LICENCE = "as the cohort it was trained on allows"

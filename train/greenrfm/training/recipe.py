@@ -4,64 +4,110 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from greenrfm.errors import UserError
 from greenrfm.findings.sets import nearest
+from greenrfm.training.choices import Policy, Strict, VisionWeights
+from greenrfm.training.earlier import RECORD, earlier_recipe, earlier_run
 from greenrfm.volumes import PRESETS, Preprocessing
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Plan = TypeVar("Plan", bound="Stage")
 
 
-class Network(_Strict):
-    """Width and stem of the vision encoder, and which BERT reads the reports.
+class Network(Strict):
+    """Width and stem of the vision encoder, which BERT reads the reports, and where both begin.
 
-    `dilated_export` exports the last stage without its stride and dilated instead: cells half as large.
+    `vision_weights` has no default: `random`, `{kinetics: FILE}`, or an earlier run or bundle. `text_encoder` is
+    `minilm`, a folder with a BERT, or an earlier run; the last becomes that run's BERT here, and its weights
+    `text_weights`. `dilated_export` exports the last stage without its stride and dilated instead: cells half as
+    large.
     """
 
     width: PositiveInt = 64
     stem: tuple[PositiveInt, PositiveInt, PositiveInt]
-    vision_weights: Literal["random"]
+    vision_weights: VisionWeights
     dilated_export: bool = False
     text_encoder: str
+    text_weights: str | None = None
     text_layers_frozen: int = Field(0, ge=0)
     max_tokens: int = Field(512, ge=16, le=512)
 
 
-class Stage(_Strict):
+class Stage(Strict):
     """One training stage: AdamW with a linear warm-up and a cosine to `final_rate`.
 
     `rate` is that of the heads and projections, and of the encoder unless `encoder_rate` names another.
+    `micro_batch` is how many studies go through the network at once (None: the whole batch); `freeze` names
+    modules that keep their weights; `patience` stops after so many epochs without a better validation AUC.
     """
 
     epochs: PositiveInt
     batch: int = Field(ge=2)
+    micro_batch: PositiveInt | None = None
     rate: PositiveFloat
     final_rate: float = Field(1e-6, ge=0)
     encoder_rate: PositiveFloat | None = None
     weight_decay: float = Field(1e-4, ge=0)
     warmup: float = Field(0.0, ge=0, lt=1)
     clip: PositiveFloat | None = None
+    patience: PositiveInt | None = None
+    freeze: tuple[str, ...] = ()
+    checkpointing: bool = False  # of the vision encoder's activations: less memory, a third more time
+
+    @model_validator(mode="after")
+    def _micro_batch_fits(self) -> Stage:
+        if self.micro_batch is not None and self.micro_batch > self.batch:
+            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        return self
 
 
 class Alignment(Stage):
-    """Stage 2; `freeze_text` keeps the text encoder of stage 1 and encodes each report once."""
+    """Stage 2; `batch` is the contrastive batch, `micro_batch` what memory holds of it.
+
+    `freeze_text` keeps the text encoder of stage 1 and encodes each report once. `soft_targets` is the share of
+    each contrastive target that studies with similar labels get. For ablations only: `normalise` divides the
+    latents by their L2 norms, `shared_classifier` off leaves the contrastive loss alone.
+    """
 
     freeze_text: bool = False
+    soft_targets: float = Field(0.0, ge=0, lt=1)
+    normalise: bool = False
+    shared_classifier: bool = True
 
 
-class Labels(_Strict):
-    """How states enter the loss: uncertain is masked, not mentioned is absent with this weight."""
+class Labels(Strict):
+    """How states enter the loss (`Policy`), and what a rare finding weighs.
 
-    not_mentioned_weight: float = Field(ge=0, le=1)
+    `uncertain` and `not_mentioned` are `mask`, `{soft: p}` (a target between 0 and 1) or `{negative: w}` (absent,
+    with weight w); `not_mentioned_weight: w` is short for `not_mentioned: {negative: w}`. With `pos_weight: c` a
+    present entry weighs absent / present ones of the training part, within 1/c and c; without, 1.
+    """
+
+    uncertain: Policy = Field(default_factory=lambda: Policy.model_validate({}))
+    not_mentioned: Policy
+    pos_weight: float | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "not_mentioned_weight" not in values:
+            return values
+        if "not_mentioned" in values:
+            raise ValueError("give either not_mentioned or not_mentioned_weight")
+        rest = {key: value for key, value in values.items() if key != "not_mentioned_weight"}
+        return {**rest, "not_mentioned": {"negative": values["not_mentioned_weight"]}}
+
+    @property
+    def not_mentioned_weight(self) -> float:
+        """Return what an entry that the report does not mention weighs."""
+        return self.not_mentioned.weight
 
 
-class Augmentation(_Strict):
+class Augmentation(Strict):
     """Random changes of a training crop: intensities in scaled units, and mirroring left to right.
 
     Crops are mirrored in stage 1 only: in stage 2 the report may name a side.
@@ -72,8 +118,12 @@ class Augmentation(_Strict):
     mirror: bool = False
 
 
-class Recipe(_Strict):
-    """A whole training, from preprocessing to alignment (METHOD.md, "Training")."""
+class Recipe(Strict):
+    """A whole training, from preprocessing to alignment (METHOD.md, "Training").
+
+    `stage1_text` and `stage2` are left out together where a cohort has labels but no reports; use `text_plan` and
+    `alignment_plan` to read them.
+    """
 
     name: str
     description: str
@@ -82,8 +132,42 @@ class Recipe(_Strict):
     labels: Labels
     augmentation: Augmentation = Field(default_factory=lambda: Augmentation.model_validate({}))
     stage1_vision: Stage
-    stage1_text: Stage
-    stage2: Alignment
+    stage1_text: Stage | None = None
+    stage2: Alignment | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Recipe:
+        if (self.stage1_text is None) != (self.stage2 is None):
+            raise ValueError("give both stage1_text and stage2, or neither to train vision alone")
+        return self
+
+    @property
+    def is_vision_only(self) -> bool:
+        """Return whether the recipe trains the vision encoder alone, on a cohort without reports."""
+        return self.stage2 is None
+
+    @property
+    def text_plan(self) -> Stage:
+        """Return stage 1 text; raise UserError if the recipe trains vision alone."""
+        return self._with_text(self.stage1_text)
+
+    @property
+    def alignment_plan(self) -> Alignment:
+        """Return stage 2; raise UserError if the recipe trains vision alone."""
+        return self._with_text(self.stage2)
+
+    def _with_text(self, stage: Plan | None) -> Plan:
+        if stage is None:
+            raise UserError(f"recipe {self.name} trains vision alone; add stage1_text and stage2 for a model with text")
+        return stage
+
+    def travelling(self) -> dict[str, Any]:
+        """Return the recipe as JSON values for a bundle's manifest: preprocessing apart, files by name only."""
+        content: dict[str, Any] = self.model_dump(mode="json", exclude={"preprocessing"})
+        content["network"]["text_encoder"] = Path(self.network.text_encoder).name
+        content["network"]["vision_weights"] = self.network.vision_weights.name
+        content["network"]["text_weights"] = self.network.text_weights and Path(self.network.text_weights).name
+        return content
 
 
 def packaged_recipes() -> tuple[str, ...]:
@@ -93,10 +177,15 @@ def packaged_recipes() -> tuple[str, ...]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Return a packaged recipe by name, or the user's own from a YAML file; raise UserError if it does not fit."""
+    """Return a packaged recipe by name, or the user's own from a YAML file; raise UserError if it does not fit.
+
+    Files and folders that a recipe of the user's names are relative to its own folder.
+    """
+    folder = Path()
     if name_or_path in packaged_recipes():
         text = (resources.files("greenrfm.training") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     elif Path(name_or_path).suffix in (".yaml", ".yml"):
+        folder = Path(name_or_path).resolve().parent
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -112,11 +201,15 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise UserError(f"recipe {name_or_path} is not YAML") from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {name_or_path} must be a mapping with the keys of docs/training.md")
-    return parse_recipe(content, name_or_path)
+    return parse_recipe(content, name_or_path, folder)
 
 
-def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
-    """Return the recipe of this mapping; `preprocessing` is a preset's name or a mapping."""
+def parse_recipe(content: dict[str, Any], source: str, folder: Path = Path()) -> Recipe:
+    """Return the recipe of this mapping; `preprocessing` is a preset's name or a mapping.
+
+    Relative paths in it belong to `folder`. Raises UserError naming `source`, the key, and for an unknown key the
+    nearest known one.
+    """
     chosen = content.get("preprocessing")
     if isinstance(chosen, str):
         if chosen not in PRESETS:
@@ -125,18 +218,46 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
     elif isinstance(chosen, dict):
         content = {**content, "preprocessing": Preprocessing.from_dict(chosen)}
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # A misspelt key is the cause where a required one is missing too.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        what = first["msg"].removeprefix("Value error, ")
         hint = ""
         if first["type"] == "extra_forbidden":
             hint = nearest(str(first["loc"][-1]), _keys_at(first["loc"]))
-        raise UserError(f"recipe {source}: '{where}': {first['msg'].lower()}{hint}") from error
+        raise UserError(f"recipe {source}: '{where}': {what[:1].lower()}{what[1:]}{hint}") from error
+    return recipe.model_copy(update={"network": _placed(recipe.network, folder)})
+
+
+def _placed(network: Network, folder: Path) -> Network:
+    """Return the network with its files found from `folder`, and an earlier run's text encoder resolved."""
+
+    def placed(name: str) -> str:
+        path = Path(name).expanduser()
+        return str(folder / path) if path.is_absolute() or (folder / path).exists() else name
+
+    text_encoder, text_weights = network.text_encoder, network.text_weights
+    found = Path(placed(text_encoder))
+    if (found / RECORD).is_file() or (found / "manifest.json").is_file():
+        run = earlier_run(found)
+        text_encoder, text_weights = str(earlier_recipe(run)["network"]["text_encoder"]), str(run)
+    return network.model_copy(
+        update={
+            "text_encoder": placed(text_encoder),
+            "text_weights": text_weights and placed(text_weights),
+            "vision_weights": network.vision_weights.placed(placed),
+        }
+    )
 
 
 def _keys_at(location: tuple[int | str, ...]) -> tuple[str, ...]:
     model: type[BaseModel] = Recipe
     for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
-    return tuple(model.model_fields)
+        annotation = model.model_fields[str(part)].annotation
+        # A stage that may be left out is `Stage | None`.
+        candidates = getattr(annotation, "__args__", (annotation,))
+        model = next(found for found in candidates if isinstance(found, type) and issubclass(found, BaseModel))
+    short = ("not_mentioned_weight",) if model is Labels else ()
+    return (*model.model_fields, *short)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning_fabric import Fabric
@@ -27,6 +27,7 @@ class Reports:
         for chunk in split_texts(tokenizer, reports, recipe.network.max_tokens):
             self._chunks[chunk.text].append(chunk)
         self._states: dict[Chunk, Tensor] = {}
+        self.given = tuple(bool(report.strip()) for report in reports)
 
     def __len__(self) -> int:
         """Return the number of reports."""
@@ -50,7 +51,7 @@ class Reports:
                 progress("read reports", start + len(batch), len(chunks))
         encoder.train(training)
 
-    def pooled(self, encode: nn.Module, batch: Sequence[int], fabric: Fabric) -> Tensor:
+    def pooled(self, encode: Callable[..., Tensor], batch: Sequence[int], fabric: Fabric) -> Tensor:
         """Return `encode` of each report of the batch (N, …), averaged over its chunks by tokens."""
         chunks = [(row, chunk) for row, index in enumerate(batch) for chunk in self._chunks[index]]
         ids, mask = _padded([chunk.ids for _, chunk in chunks])

@@ -1,55 +1,58 @@
-"""A training run: cohort and labels in, a bundle out; every stage leaves a file and is not repeated."""
+"""A training run: cohort and labels in, a bundle out; killed at any moment, it goes on where it was."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from shutil import rmtree
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from greenrfm import __version__
 from greenrfm.bundle import Bundle
-from greenrfm.cohort import Cohort, Study, split_by_patient, write_cohort
+from greenrfm.cache import Filled
+from greenrfm.cohort import Cohort, Study, split_by_patient
 from greenrfm.errors import UserError
-from greenrfm.files import write_text
-from greenrfm.findings import FindingSet, LabelTable, State
+from greenrfm.findings import FindingSet, LabelTable
+from greenrfm.networks import DualEncoder, Supervised
 from greenrfm.progress import Progress
+from greenrfm.training.align import train_alignment
+from greenrfm.training.batches import TrainingSet
+from greenrfm.training.checks import PARTS, check_labels, learnable, parts_of
+from greenrfm.training.distributed import first_alone
+from greenrfm.training.encoders import load_stage, save_stage, untrained_dual
 from greenrfm.training.finish import Split, finish_bundle
-from greenrfm.training.fit import make_fabric
+from greenrfm.training.metrics import Metrics
+from greenrfm.training.page import page_now_and_then, write_page
+from greenrfm.training.precision import make_fabric
 from greenrfm.training.recipe import Recipe
 from greenrfm.training.reports import Reports
-from greenrfm.training.stages import (
-    TrainingSet,
-    load_stage,
-    save_stage,
-    train_alignment,
-    train_text,
-    train_vision,
-    untrained_dual,
-)
-from greenrfm.training.volumes import Crops, prepare, volume_key
+from greenrfm.training.run_folder import begin, check_folder, describe, facts, software
+from greenrfm.training.session import Session
+from greenrfm.training.stages import train_text, train_vision
+from greenrfm.training.validation import dual_auc
+from greenrfm.training.volumes import Crops, prepare_readable
+from greenrfm.training.vram import CHOSEN, remembered
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
-# A finding needs this many studies with it and without it to be learned, and these to be calibrated.
-LEAST_TRAIN, LEAST_VALIDATION = 5, 2
-PACKAGES = ("torch", "monai", "transformers", "lightning-fabric", "onnx", "numpy", "SimpleITK")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run made; `left_out` names the findings of the set with too few studies to learn."""
+    """What a run made; `left_out` names the findings of the set with too few studies to learn, `why` says it.
+
+    `unreadable` are the studies that were skipped because of their image, and why.
+    """
 
     bundle: Bundle
     cohort: Cohort
     left_out: tuple[str, ...]
+    why: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def train(
@@ -64,60 +67,117 @@ def train(
     progress: Progress,
     intended_use: str = "research",
     workers: int | None = None,
+    cache: Path | None = None,
+    skip_unreadable: bool = False,
+    checkpoint_minutes: float = 10.0,
+    checkpoint_steps: int | None = None,
+    cancel: Callable[[], bool] | None = None,
+    vram: int | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> RunResult:
     """Train a cohort's model: prepare → stage 1 vision, stage 1 text → stage 2 → export, calibrate → `out`/bundle.
 
     Studies without a split get one by patient (70/15/15). The test part is never opened. With `resume` the
-    stages that `out` holds are kept; the run must be the same (recipe, labels, split, seed).
+    stages that `out` holds are kept, and the one that was begun goes on from its newest checkpoint; the run must
+    be the same (recipe, labels, split, seed).
+
+    Parameters
+    ----------
+    cache
+        Folder of prepared volumes, which runs may share; by default `out`/prepared.
+    skip_unreadable
+        Leave out studies without a readable image, each with a sentence to `say`; else the first ends the run.
+    cancel
+        Asked after every step; true saves and ends.
+    vram
+        Bytes that micro-batch and checkpointing are measured to fit; `say` is told what was chosen.
 
     Raises
     ------
     UserError
-        If `out` holds another run, a study has no image, report or labels, or nothing can be learned.
+        If `out` holds another run, a study has no image, report or labels, the labels are of other studies, a
+        split is empty, or nothing can be learned. `Cancelled`, also a UserError, once `cancel` returned true.
     """
     cohort = split_by_patient(cohort, FRACTIONS, seed) if any(not s.split for s in cohort) else cohort
-    parts = {name: cohort.by_split(name).studies for name in ("train", "validation")}
-    for name, studies in parts.items():
-        if len(studies) < 2:
-            raise UserError(f"cohort {cohort.path} has {len(studies)} {name} studies; training needs more")
-    kept, left_out = learnable(labels.select(findings.keys), parts)
-    findings = findings.subset(kept)
-    states = {name: labels.select(kept).rows(s.study_id for s in studies) for name, studies in parts.items()}
-    _begin(out, _facts(recipe, seed, kept, parts, states), resume)
-    write_cohort(cohort, out / "cohort.csv")
-    workers = workers or max(1, (os.cpu_count() or 2))
-    files = prepare([*parts["train"], *parts["validation"]], recipe.preprocessing, out / "prepared", workers, progress)
-    count = len(parts["train"])
-    data = training_set(parts["train"], files[:count], states["train"], recipe)
-
+    check_labels(labels, cohort)
+    _ = recipe.alignment_plan  # refuses a recipe without stage 2 before anything is computed
     fabric = make_fabric()
-    stages = {name: out / f"{name}.pt" for name in ("stage1_vision", "stage1_text", "stage2")}
-    if not stages["stage1_vision"].is_file():
-        save_stage(train_vision(fabric, recipe, data, seed, progress), stages["stage1_vision"])
-    if not stages["stage1_text"].is_file():
-        save_stage(train_text(fabric, recipe, data, seed, progress), stages["stage1_text"])
-    if not stages["stage2"].is_file():
-        aligned = train_alignment(fabric, recipe, data, stages["stage1_vision"], stages["stage1_text"], seed, progress)
-        save_stage(aligned, stages["stage2"])
-    model = load_stage(untrained_dual(recipe, len(kept)), stages["stage2"])
-    validation = Split(
-        Crops(files[count:], recipe.preprocessing.crop),
-        states["validation"],
-        tuple(study.patient_id for study in parts["validation"]),
+    volumes, workers = cache or out / "prepared", workers or os.cpu_count() or 1
+
+    def prepared(studies: Sequence[Study], skip: bool) -> Filled:
+        work = partial(prepare_readable, studies, recipe.preprocessing, volumes, workers, progress)
+        return first_alone(fabric, partial(work, skip_unreadable=skip))
+
+    unreadable: Mapping[str, str] = {}
+    if skip_unreadable:
+        check_folder(out, resume)
+        unreadable = prepared([study for study in cohort if study.split in PARTS], True).unreadable
+        for study_id, why in unreadable.items():
+            say(f"skipped: study {study_id}: {why}")
+        cohort = Cohort(cohort.path, tuple(study for study in cohort if study.study_id not in unreadable))
+    parts = parts_of(cohort)
+    learned = learnable(labels.select(findings.keys), parts)
+    findings = findings.subset(learned.keys)
+    states = {name: labels.select(learned.keys).rows(s.study_id for s in studies) for name, studies in parts.items()}
+    if fabric.is_global_zero:
+        begin(out, facts(recipe, seed, learned.keys, parts, states), resume)
+        describe(out, recipe, cohort, str(fabric.strategy.precision.precision), fabric.world_size)
+    if vram is not None or (out / CHOSEN).is_file():
+        recipe, said = remembered(out, recipe, len(learned.keys), vram, fabric)
+        say(said)
+    files = prepared([*parts["train"], *parts["validation"]], False).files
+    of = {name: [files[study.study_id] for study in studies] for name, studies in parts.items()}
+    data = training_set(parts["train"], of["train"], states["train"], recipe)
+    validation = validation_set(parts["validation"], of["validation"], states["validation"], recipe)
+    session = Session(
+        out,
+        progress,
+        Metrics(out),
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+        cancel=cancel,
+        epoch_ended=page_now_and_then(out, recipe.name),
     )
-    provenance = {
-        "recipe": _without_paths(recipe),
-        "seed": seed,
-        "studies": {name: len(studies) for name, studies in parts.items()},
-        "findings_left_out": list(left_out),
-        "software": {
-            "greenrfm": __version__,
-            **{name: version(name) for name in PACKAGES},
-            "python": platform.python_version(),
-        },
-    }
-    bundle = finish_bundle(model, recipe, findings, validation, out, provenance, intended_use, progress)
-    return RunResult(bundle, cohort, left_out)
+    model = train_stages(fabric, recipe, data, validation, out, seed, session)
+    if fabric.is_global_zero:
+        provenance = {
+            "recipe": recipe.travelling(),
+            "seed": seed,
+            "studies": {name: len(studies) for name, studies in parts.items()},
+            "studies_unreadable": len(unreadable),
+            "findings_left_out": list(learned.left_out),
+            "software": software(),
+        }
+        patients = tuple(study.patient_id for study in parts["validation"])
+        measured = Split(validation.crops, states["validation"], patients)
+        finish_bundle(model, recipe, findings, measured, out, provenance, intended_use, progress)
+        write_page(out, recipe.name)
+    fabric.barrier()
+    return RunResult(Bundle.load(out / "bundle"), cohort, tuple(learned.left_out), learned.left_out, unreadable)
+
+
+def train_stages(
+    fabric: Fabric, recipe: Recipe, data: TrainingSet, validation: TrainingSet, out: Path, seed: int, session: Session
+) -> DualEncoder:
+    """Train the stages that `out` does not hold yet, each into a file of its own, and return the aligned model."""
+    files = {name: out / f"{name}.pt" for name in ("stage1_vision", "stage1_text", "stage2")}
+
+    def stage(name: str, run: Callable[[], Supervised | DualEncoder]) -> None:
+        if not files[name].is_file():
+            trained = run()
+            if fabric.is_global_zero:
+                save_stage(trained, files[name])
+                rmtree(out / "checkpoints", ignore_errors=True)
+                write_page(out, recipe.name)
+        fabric.barrier()
+        session.end_if_asked(name)
+
+    stage("stage1_vision", lambda: train_vision(fabric, recipe, data, seed, session.progress, session, validation))
+    stage("stage1_text", lambda: train_text(fabric, recipe, data, seed, session.progress, session, validation))
+    vision, text = files["stage1_vision"], files["stage1_text"]
+    watch = dual_auc(fabric, validation.crops, validation.states, len(data.studies), recipe.alignment_plan)
+    stage("stage2", lambda: train_alignment(fabric, recipe, data, vision, text, seed, session, watch))
+    return load_stage(untrained_dual(recipe, data.states.shape[1]), files["stage2"])
 
 
 def training_set(
@@ -127,75 +187,20 @@ def training_set(
     for study in studies:
         if not study.report:
             raise UserError(f"study {study.study_id} has no report; alignment needs one for every training study")
+    return _set(studies, files, states, recipe)
+
+
+def validation_set(
+    studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe
+) -> TrainingSet:
+    """Return what the stages are watched on; a report may be missing, and then says nothing."""
+    return _set(studies, files, states, recipe)
+
+
+def _set(studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe) -> TrainingSet:
     return TrainingSet(
         tuple(study.study_id for study in studies),
         Crops(files, recipe.preprocessing.crop),
         Reports(recipe, [study.report for study in studies]),
         states,
     )
-
-
-def learnable(labels: LabelTable, parts: dict[str, tuple[Study, ...]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the findings with enough studies present and not present, and those left out."""
-    enough = np.ones(len(labels.keys), bool)
-    for name, least in (("train", LEAST_TRAIN), ("validation", LEAST_VALIDATION)):
-        states = labels.rows(study.study_id for study in parts[name])
-        present = (states == State.PRESENT).sum(axis=0)
-        absent = (states == State.ABSENT).sum(axis=0)
-        enough &= (present >= least) & (absent >= least)
-    kept = tuple(key for key, keep in zip(labels.keys, enough, strict=True) if keep)
-    if not kept:
-        raise UserError(
-            f"no finding is stated present and stated absent in {LEAST_TRAIN} training studies and "
-            f"{LEAST_VALIDATION} validation studies each; label more studies"
-        )
-    return kept, tuple(key for key in labels.keys if key not in kept)
-
-
-def _facts(
-    recipe: Recipe,
-    seed: int,
-    keys: Sequence[str],
-    parts: dict[str, tuple[Study, ...]],
-    states: dict[str, NDArray[np.int8]],
-) -> dict[str, Any]:
-    """Return what makes two runs the same."""
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude={"preprocessing"}),
-        "preprocessing": recipe.preprocessing.to_dict(),
-        "seed": seed,
-        "findings": list(keys),
-        "studies": {name: [study.study_id for study in studies] for name, studies in parts.items()},
-        "labels": {name: values.tolist() for name, values in states.items()},
-        "volumes": {
-            name: [volume_key(study, recipe.preprocessing) for study in studies] for name, studies in parts.items()
-        },
-        # Hashes only: a run folder is shown around, reports are not.
-        "reports": {
-            name: [hashlib.sha256(study.report.encode()).hexdigest() for study in studies]
-            for name, studies in parts.items()
-        },
-    }
-
-
-def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe for the manifest, the text encoder's folder by its name only."""
-    content: dict[str, Any] = recipe.model_dump(mode="json", exclude={"preprocessing"})
-    content["network"]["text_encoder"] = Path(recipe.network.text_encoder).name
-    return content
-
-
-def _begin(out: Path, facts: dict[str, Any], resume: bool) -> None:
-    """Make the run folder, or check that it holds this very run."""
-    record = out / "run.json"
-    text = json.dumps(facts, indent=1) + "\n"
-    if not record.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise UserError(f"{out} is not empty and holds no run; name another folder")
-        write_text(record, text)
-    elif not resume:
-        raise UserError(f"{out} already holds a run; go on with --resume or name another folder")
-    elif record.read_text(encoding="utf-8") != text:
-        raise UserError(
-            f"{out} was begun with another recipe, seed, split or labels ({record}); name another folder to start anew"
-        )

@@ -1,227 +1,153 @@
-"""The three stages: vision on labels, text on labels, then both aligned (METHOD.md, "Training")."""
+"""Stage 1: vision and text, each on the labels with a head of its own (METHOD.md, "Training")."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from greenrfm.bundle.tokens import split_texts
-from greenrfm.errors import UserError
-from greenrfm.files import replacing
-from greenrfm.networks import (
-    LATENT,
-    DualEncoder,
-    Supervised,
-    TextEncoder,
-    VisionEncoder,
-    text_encoder_folder,
-)
+from greenrfm.networks import Supervised
 from greenrfm.progress import Progress
-from greenrfm.training.fit import fit
-from greenrfm.training.losses import contrastive, masked_bce, targets_and_weights
-from greenrfm.training.recipe import Augmentation, Recipe, Stage
-from greenrfm.training.reports import Reports
-from greenrfm.training.volumes import Crops
+from greenrfm.training.batches import TrainingSet, adamw, augmented, channels_last, seed_all
+from greenrfm.training.distributed import check_batch, own_share, shareable
+from greenrfm.training.encoders import text_encoder, vision_encoder
+from greenrfm.training.fit import Gradients, Training, fit
+from greenrfm.training.initial import begin_text, begin_vision, freeze
+from greenrfm.training.memory import checkpoint_activations
+from greenrfm.training.recipe import Recipe, Stage
+from greenrfm.training.replay import even_slices
+from greenrfm.training.session import Session
+from greenrfm.training.supervision import Supervision
+from greenrfm.training.validation import at_a_time, fields_of, logits_of, macro_auc, watched
 
-Model = TypeVar("Model", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What the stages learn from: row i of everything belongs to study i; `states` is int8 (studies, findings)."""
-
-    studies: tuple[str, ...]
-    crops: Crops
-    reports: Reports
-    states: NDArray[np.int8]
+VISION, TEXT = "stage 1 vision", "stage 1 text"
 
 
-def train_vision(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, progress: Progress) -> Supervised:
-    """Stage 1, vision: the 3D ResNet with its own head, BCE on the labels."""
-    seed_all(seed)
-    model = Supervised(vision_encoder(recipe), data.states.shape[1])
-    plan = recipe.stage1_vision
-    states = torch.from_numpy(data.states)
-    rng = np.random.default_rng(seed + 1)
-    wrapped, optimizer = fabric.setup(_channels_last(model), _adamw(_stage1_parts(model, plan), plan))
+def train_vision(
+    fabric: Fabric,
+    recipe: Recipe,
+    data: TrainingSet,
+    seed: int,
+    progress: Progress,
+    session: Session | None = None,
+    validation: TrainingSet | None = None,
+) -> Supervised:
+    """Stage 1, vision: the 3D ResNet with its own head, BCE on the labels.
 
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
-        volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng, recipe.augmentation.mirror))
-        return masked_bce(wrapped(volumes).float(), targets, weights)
-
-    fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 1 vision", progress)
-    return model
-
-
-def train_text(fabric: Fabric, recipe: Recipe, data: TrainingSet, seed: int, progress: Progress) -> Supervised:
-    """Stage 1, text: the BERT with its own head, BCE on the labels."""
-    seed_all(seed)
-    model = Supervised(text_encoder(recipe), data.states.shape[1])
-    plan = recipe.stage1_text
-    states = torch.from_numpy(data.states)
-    wrapped, optimizer = fabric.setup(model, _adamw(_stage1_parts(model, plan), plan))
-    assert isinstance(model.encoder, TextEncoder)
-    data.reports.remember(model.encoder, fabric, progress)
-
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
-        # The head is linear, so the mean of the chunks' logits is the logit of their mean latent.
-        return masked_bce(data.reports.pooled(wrapped, batch, fabric), targets, weights)
-
-    fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 1 text", progress)
-    return model
-
-
-def train_alignment(
-    fabric: Fabric, recipe: Recipe, data: TrainingSet, vision: Path, text: Path, seed: int, progress: Progress
-) -> DualEncoder:
-    """Stage 2: contrastive on raw dot products + (BCE of both latents through the shared classifier) / 2.
-
-    `vision` and `text` are the files of stage 1; both are required and must fit exactly (fault 1 of the
-    public code: its stage 2 never loads them).
+    With `validation` the AUC on its `watched` studies is measured after each epoch, on the whole padded fields, which
+    is what a reader sees.
+    `session` keeps checkpoints and metrics, and tells progress in place of `progress`.
     """
     seed_all(seed)
-    findings = data.states.shape[1]
-    stage1_vision = load_stage(Supervised(vision_encoder(recipe), findings), vision)
-    stage1_text = load_stage(Supervised(text_encoder(recipe, pretrained=False), findings), text)
-    assert isinstance(stage1_vision.encoder, VisionEncoder)
-    assert isinstance(stage1_text.encoder, TextEncoder)
-    model = DualEncoder(stage1_vision.encoder, stage1_text.encoder, findings)
-    plan = recipe.stage2
-    slow = plan.encoder_rate or plan.rate
-    heads = nn.ModuleList([model.vision_projection, model.text_projection, model.classifier])
-    if plan.freeze_text:
-        model.text.requires_grad_(False)
-    optimizer = _adamw([(model.vision, slow), (model.text, slow), (heads, plan.rate)], plan)
-    states = torch.from_numpy(data.states)
-    rng = np.random.default_rng(seed + 1)
-    wrapped, optimizer = fabric.setup(_channels_last(model), optimizer)
-    data.reports.remember(model.text, fabric, progress)
-    wrapped.mark_forward_method("encode_volumes")
-    wrapped.mark_forward_method("encode_texts")
-    encoded = _encode_once(model.text, data.reports, fabric, progress) if plan.freeze_text else None
+    plan = recipe.stage1_vision
+    check_batch(min(plan.batch, len(data.studies)), fabric, VISION)
+    encoder = begin_vision(vision_encoder(recipe), recipe)
+    model = Supervised(encoder, data.states.shape[1])
+    model = shareable(model, fabric)
+    freeze(model, plan.freeze, "stage1_vision")
+    if plan.checkpointing:
+        checkpoint_activations(encoder)
+    wrapped, optimizer = fabric.setup(channels_last(model), adamw(_parts(model, plan), plan))
+    rng = np.random.default_rng((seed + 1, fabric.global_rank))
+    torch.manual_seed(seed + fabric.global_rank)
 
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        targets, weights = targets_and_weights(states[batch].to(fabric.device), recipe.labels.not_mentioned_weight)
-        volumes = fabric.to_device(_volumes(data.crops, batch, recipe.augmentation, rng))
-        seen = wrapped.encode_volumes(volumes).float()
-        read = (
-            data.reports.pooled(wrapped.encode_texts, batch, fabric)
-            if encoded is None
-            else model.text_projection(encoded[batch])
-        )
-        bce = sum(masked_bce(model.classifier(latent), targets, weights) for latent in (seen, read))
-        return contrastive(seen, read) + bce / 2
+    def logits(studies: Sequence[int]) -> Tensor:
+        volumes = augmented(data.crops, studies, recipe.augmentation, rng, recipe.augmentation.mirror)
+        found: Tensor = wrapped(fabric.to_device(volumes)).float()
+        return found
 
-    fit(fabric, wrapped, optimizer, loss_of, data.studies, plan, seed + 2, "stage 2 align", progress)
+    def fields(studies: Sequence[int]) -> Tensor:
+        assert validation is not None
+        found: Tensor = wrapped(fabric.to_device(fields_of(validation.crops, studies)))
+        return found
+
+    training = Training(
+        VISION, fabric, wrapped, optimizer, plan, data.studies, seed + 2,
+        gradients=supervised_gradients(fabric, wrapped, logits, Supervision(data.states, recipe.labels, fabric.device)),
+        validate=_validate(fields, validation, len(data.studies), plan),
+        generators={"crops": rng},
+        micro=plan.micro_batch,
+    )  # fmt: skip
+    fit(training, session or Session(progress=progress))
     return model
 
 
-def _encode_once(text: TextEncoder, reports: Reports, fabric: Fabric, progress: Progress) -> Tensor:
-    """Return the frozen encoder's [CLS] of every report (N, channels), without dropout."""
-    text.eval()
-    rows = []
-    with torch.no_grad(), fabric.autocast():
-        for start in range(0, len(reports), 16):
-            batch = range(start, min(start + 16, len(reports)))
-            rows.append(reports.pooled(text, batch, fabric).float())
-            progress("encode reports", batch.stop, len(reports))
-    return torch.cat(rows)
+def train_text(
+    fabric: Fabric,
+    recipe: Recipe,
+    data: TrainingSet,
+    seed: int,
+    progress: Progress,
+    session: Session | None = None,
+    validation: TrainingSet | None = None,
+) -> Supervised:
+    """Stage 1, text: the BERT with its own head, BCE on the labels; arguments as of `train_vision`."""
+    seed_all(seed)
+    plan = recipe.text_plan
+    check_batch(min(plan.batch, len(data.studies)), fabric, TEXT)
+    encoder = begin_text(text_encoder(recipe), recipe)
+    model = shareable(Supervised(encoder, data.states.shape[1]), fabric)
+    freeze(model, plan.freeze, "stage1_text")
+    wrapped, optimizer = fabric.setup(model, adamw(_parts(model, plan), plan))
+    data.reports.remember(encoder, fabric, progress)
+    torch.manual_seed(seed + fabric.global_rank)  # dropout of its own in every process
 
+    def logits(studies: Sequence[int]) -> Tensor:
+        # The head is linear, so the mean of the chunks' logits is the logit of their mean latent.
+        return data.reports.pooled(wrapped, studies, fabric)
 
-def vision_encoder(recipe: Recipe) -> VisionEncoder:
-    """Return the recipe's vision encoder, freshly initialised."""
-    return VisionEncoder(recipe.network.width, recipe.network.stem)
+    def read(studies: Sequence[int]) -> Tensor:
+        assert validation is not None
+        return validation.reports.pooled(wrapped, studies, fabric)
 
-
-def text_encoder(recipe: Recipe, pretrained: bool = True) -> TextEncoder:
-    """Return the recipe's text encoder, its lower layers frozen if the recipe says so."""
-    encoder = TextEncoder(text_encoder_folder(recipe.network.text_encoder), pretrained)
-    encoder.freeze(recipe.network.text_layers_frozen)
-    return encoder
-
-
-def untrained_dual(recipe: Recipe, findings: int) -> DualEncoder:
-    """Return the recipe's aligned model before its weights are loaded."""
-    return DualEncoder(vision_encoder(recipe), text_encoder(recipe, pretrained=False), findings)
-
-
-def encode_reports(
-    model: DualEncoder, tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
-) -> NDArray[np.float32]:
-    """Return latents (N, 768) of texts, one at a time: for the few prompts of a finding set."""
-    latents = np.zeros((len(texts), LATENT), np.float32)
-    weights = np.zeros((len(texts), 1), np.float32)
-    with torch.no_grad():
-        for chunk in split_texts(tokenizer, texts, max_tokens):
-            ids = torch.tensor([chunk.ids])
-            latents[chunk.text] += chunk.weight * model.encode_texts(ids, torch.ones_like(ids))[0].numpy()
-            weights[chunk.text] += chunk.weight
-    return latents / weights
-
-
-def save_stage(model: nn.Module, path: Path) -> None:
-    """Write a stage's weights in one step."""
-    with replacing(path) as temporary:
-        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
-
-
-def load_stage(model: Model, path: Path) -> Model:
-    """Fill the model with a stage's weights, strictly; raise UserError if the file is missing or does not fit."""
-    try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; run the stage that writes it first") from error
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, … for a damaged file
-        raise UserError(f"{path} does not fit this recipe or is damaged; remove it to train it again") from error
+    training = Training(
+        TEXT, fabric, wrapped, optimizer, plan, data.studies, seed + 2,
+        gradients=supervised_gradients(fabric, wrapped, logits, Supervision(data.states, recipe.labels, fabric.device)),
+        validate=_validate(read, validation and validation.with_reports(), len(data.studies), plan),
+        micro=plan.micro_batch,
+    )  # fmt: skip
+    fit(training, session or Session(progress=progress))
     return model
 
 
-def seed_all(seed: int) -> None:
-    """Seed every source of randomness that a stage uses."""
-    random.seed(seed)
-    torch.manual_seed(seed)
+def supervised_gradients(
+    fabric: Fabric, wrapped: nn.Module, logits: Callable[[Sequence[int]], Tensor], supervision: Supervision
+) -> Gradients:
+    """Return what `Training.gradients` asks for: the masked BCE of a batch, whatever the parts it is computed in.
+
+    Each part's mean is weighed by its share of the batch's valid entries, so that the parts add up to the loss of
+    the whole batch; only batch normalisation sees the parts.
+    """
+
+    def gradients(batch: Sequence[int], micro: int) -> Tensor:
+        own = own_share(batch, fabric)
+        entries = supervision.of(batch)[1].sum().clamp(min=1e-6)
+        slices = even_slices(len(own), micro)
+        loss = torch.zeros((), device=fabric.device)
+        for number, rows in enumerate(slices, 1):
+            part = own[rows]
+            with fabric.no_backward_sync(wrapped, enabled=number < len(slices)):  # type: ignore[arg-type]
+                one = supervision.bce(logits(part), part) * (supervision.of(part)[1].sum() / entries)
+                fabric.backward(one * fabric.world_size)  # which DDP's mean over the processes takes back
+            loss += one.detach()
+        summed = fabric.all_reduce(loss, reduce_op="sum")
+        assert isinstance(summed, Tensor)
+        return summed
+
+    return gradients
 
 
-def _volumes(
-    crops: Crops, batch: Sequence[int], augmentation: Augmentation, rng: np.random.Generator, mirror: bool = False
-) -> Tensor:
-    volumes = torch.from_numpy(crops.random(batch, rng))
-    if mirror:
-        for row in np.flatnonzero(rng.random(len(batch)) < 0.5):
-            volumes[row] = volumes[row].flip(2)  # axis W of (1, H, W, D)
-    each = (len(batch), 1, 1, 1, 1)
-    gain = 1 + augmentation.gain * rng.standard_normal(each).astype(np.float32)
-    offset = augmentation.offset * rng.standard_normal(each).astype(np.float32)
-    volumes = volumes * torch.from_numpy(gain) + torch.from_numpy(offset)
-    return volumes.contiguous(memory_format=torch.channels_last_3d)
+def _validate(
+    encode: Callable[[Sequence[int]], Tensor], validation: TrainingSet | None, training: int, plan: Stage
+) -> Callable[[], float | None] | None:
+    if validation is None:
+        return None
+    chosen, states = watched(len(validation.studies), training, plan), validation.states
+    return lambda: macro_auc(logits_of(encode, chosen, at_a_time(plan)), states[chosen])
 
 
-def _channels_last(model: Model) -> Model:
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
-    return model
-
-
-def _stage1_parts(model: Supervised, plan: Stage) -> list[tuple[nn.Module, float]]:
+def _parts(model: Supervised, plan: Stage) -> list[tuple[nn.Module, float]]:
     return [(model.encoder, plan.encoder_rate or plan.rate), (model.head, plan.rate)]
-
-
-def _adamw(parts: Sequence[tuple[nn.Module, float]], plan: Stage) -> torch.optim.AdamW:
-    groups = [
-        {"params": [parameter for parameter in module.parameters() if parameter.requires_grad], "lr": rate}
-        for module, rate in parts
-    ]
-    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)

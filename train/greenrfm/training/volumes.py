@@ -1,99 +1,129 @@
-"""Preprocessed volumes on disk, prepared once in parallel, and random training crops from them."""
+"""Preprocessed volumes of studies, prepared once in parallel into a volume cache, and training crops from them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Sequence
-from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from greenrfm.cache import Field, Filled, Hold, Source, VolumeCache, fill, read_field
 from greenrfm.cohort import Study
 from greenrfm.errors import UserError
-from greenrfm.files import replacing
 from greenrfm.progress import Progress
-from greenrfm.volumes import Preprocessing, read_volume
-from greenrfm.workers import make_pool
+from greenrfm.volumes import Preprocessing
 
 
 def prepare(
-    studies: Sequence[Study], preprocessing: Preprocessing, folder: Path, workers: int, progress: Progress
+    studies: Sequence[Study], preprocessing: Preprocessing, cache: Path, workers: int, progress: Progress
 ) -> list[Path]:
-    """Preprocess every study's image into `folder` and return one .npy file per study, in order.
+    """Preprocess every study's image into the folder `cache` and return one file per study, in order.
 
-    Files are float16 of shape `preprocessing.size`, named by the image's path, size and time and by the
-    preprocessing; those already there are kept, so a killed run goes on where it was.
+    What the cache holds already is not read again, whichever run, recipe or path it came from.
+    `greenrfm.cache.default_folder()` is the one that runs share; `RUN / "prepared"` keeps volumes with their run.
 
     Raises
     ------
     UserError
-        Naming the study whose image is missing or cannot be read. No study is ever replaced by another.
+        Naming the study whose image is missing or cannot be read (no study is ever replaced by another), or if the
+        disk lacks the space.
     """
-    targets = [folder / f"{volume_key(study, preprocessing)}.npy" for study in studies]
-    missing = {target: study for study, target in zip(studies, targets, strict=True) if not target.is_file()}
-    folder.mkdir(parents=True, exist_ok=True)
-    done = len(targets) - len(missing)
-    progress("prepare volumes", done, len(targets))
-    with make_pool(workers) as pool:
-        jobs = {
-            pool.submit(_prepare_one, study, preprocessing, str(target)): study for target, study in missing.items()
-        }
-        try:
-            for job in as_completed(jobs):
-                try:
-                    job.result()
-                except UserError as error:
-                    raise UserError(f"study {jobs[job].study_id}: {error}") from error
-                done += 1
-                progress("prepare volumes", done, len(targets))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return targets
+    files = prepare_readable(studies, preprocessing, cache, workers, progress, skip_unreadable=False).files
+    return [files[study.study_id] for study in studies]
+
+
+def prepare_readable(
+    studies: Sequence[Study],
+    preprocessing: Preprocessing,
+    cache: Path,
+    workers: int,
+    progress: Progress,
+    *,
+    skip_unreadable: bool = True,
+) -> Filled:
+    """Do as `prepare` does, but list studies whose image is missing or cannot be read.
+
+    Returns
+    -------
+    Filled
+        `files`: study id → file, of the readable studies in order; `unreadable`: study id → a sentence. Leave those
+        studies out of everything (labels, splits, reports) before training.
+    """
+    sources, unreadable = [], {}
+    for study in studies:
+        image = study.images.get("image")
+        if image is not None:
+            sources.append(Source(study.study_id, image, study.extra.get("series_uid", "")))
+        elif skip_unreadable:
+            unreadable[study.study_id] = "it has no image; training needs one in column 'image'"
+        else:
+            raise UserError(f"study {study.study_id} has no image; training needs one in column 'image'")
+    filled = fill(VolumeCache(cache), sources, preprocessing, workers, progress, skip_unreadable=skip_unreadable)
+    return Filled(filled.files, unreadable | filled.unreadable)
 
 
 class Crops:
-    """Training crops of prepared volumes; holds memory maps, so a crop reads only what it needs."""
+    """Training crops of prepared volumes, decompressed from the cache as they are asked for.
+
+    As long as this object lives `greenrfm cache prune` leaves its files. Nothing of them is kept in memory.
+    """
 
     def __init__(self, files: Sequence[Path], crop: tuple[int, int, int]) -> None:
-        self._arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-        self._crop = crop
+        """Raise UserError if a file is gone."""
+        self._files, self._crop = [Path(file) for file in files], crop
+        self._compared: set[int] = set()
+        for folder in {file.parents[1] for file in self._files}:
+            hold = Hold(folder)
+            hold.only(file.name for file in self._files if file.parents[1] == folder)
+            weakref.finalize(self, hold.release)
+        for file in self._files:
+            if not file.is_file():
+                raise UserError(f"prepared volume {file} is gone; start again, which prepares it anew")
 
     def random(self, indices: Sequence[int], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return crops (N, 1, H, W, D) of these volumes, each at a random place."""
-        return self._stack(
-            indices, [[int(rng.integers(0, room + 1)) for room in self._room(index)] for index in indices]
-        )
+        """Return crops (N, 1, H, W, D) of these volumes, each at a random place.
+
+        Raises BrokenVolume, a UserError that names the file, if one is damaged.
+        """
+        out = np.empty((len(indices), 1, *self._crop), np.float32)
+        for row, index in enumerate(indices):
+            field = self._field(index)
+            starts = [
+                int(rng.integers(0, whole - part + 1)) for whole, part in zip(field.shape, self._crop, strict=True)
+            ]
+            top, left, low = (slice(a, a + part) for a, part in zip(starts, self._crop, strict=True))
+            _widen(field[top, left, low], out[row, 0])
+        return out
 
     def fields(self, indices: Sequence[int]) -> NDArray[np.float32]:
         """Return the whole padded fields (N, 1, H, W, D): what the reader sees."""
-        return np.stack([self._arrays[index] for index in indices]).astype(np.float32)[:, None]
-
-    def _room(self, index: int) -> list[int]:
-        return [whole - part for whole, part in zip(self._arrays[index].shape, self._crop, strict=True)]
-
-    def _stack(self, indices: Sequence[int], starts: list[list[int]]) -> NDArray[np.float32]:
-        out = np.empty((len(indices), 1, *self._crop), np.float32)
-        for row, (index, start) in enumerate(zip(indices, starts, strict=True)):
-            out[row, 0] = self._arrays[index][
-                tuple(slice(a, a + part) for a, part in zip(start, self._crop, strict=True))
-            ]
+        loaded = [self._field(index) for index in indices]
+        out = np.empty((len(loaded), 1, *(loaded[0].shape if loaded else self._crop)), np.float32)
+        for row, field in enumerate(loaded):
+            _widen(field[:, :, :], out[row, 0])
         return out
 
+    def _field(self, index: int) -> Field:
+        # Comparing checksums costs a fraction of a crop: once per file and training is enough.
+        field = read_field(self._files[index], compare=index not in self._compared)
+        self._compared.add(index)
+        return field
 
-def _prepare_one(study: Study, preprocessing: Preprocessing, target: str) -> None:
-    volume = read_volume(study.images["image"], study.extra.get("series_uid") or None)
-    array = preprocessing.apply(volume).array
-    with replacing(Path(target)) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array.astype(np.float16), allow_pickle=False)
+
+def _widen(half: NDArray[np.float16], out: NDArray[np.float32]) -> None:
+    """Copy half into single precision: ten times as fast as numpy, which would take longer than decompressing."""
+    torch.from_numpy(out).copy_(torch.from_numpy(half))
 
 
 def volume_key(study: Study, preprocessing: Preprocessing) -> str:
     """Return a name for the study's prepared volume: it changes with the image, the series and the preprocessing.
 
+    It is cheap, of the files' sizes and times; the cache itself goes by what the files hold.
     Raises UserError if the study has no image or the image does not exist.
     """
     image = study.images.get("image")

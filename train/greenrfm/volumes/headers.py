@@ -34,7 +34,7 @@ def check_header(path: Path) -> None:
     if name.endswith((".nii", ".nii.gz")):
         _check_nifti(path)
     else:
-        for data_file in _data_files(path, meta=name.endswith((".mha", ".mhd"))):
+        for data_file in data_files(path, meta=name.endswith((".mha", ".mhd"))):
             _check_data_file(path, data_file)
 
 
@@ -63,7 +63,7 @@ def _check_nifti(path: Path) -> None:
         raise EOFError(path)
 
 
-def _data_files(path: Path, *, meta: bool) -> Iterator[str]:
+def data_files(path: Path, *, meta: bool) -> Iterator[str]:
     """Yield the data files that a MetaImage or NRRD header names; raise ValueError for a header without its fields."""
     with path.open("rb") as stream:
         lines = iter(stream.read(HEADER_BYTES).decode("latin-1").split("\n"))

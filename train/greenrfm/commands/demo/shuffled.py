@@ -14,9 +14,11 @@ from greenrfm.cohort import Study
 from greenrfm.commands.demo.clock import renamed
 from greenrfm.networks import Supervised
 from greenrfm.progress import Progress
+from greenrfm.training.batches import TrainingSet
+from greenrfm.training.encoders import load_stage, save_stage, vision_encoder
 from greenrfm.training.fit import make_fabric
 from greenrfm.training.recipe import Recipe
-from greenrfm.training.stages import TrainingSet, load_stage, save_stage, train_vision, vision_encoder
+from greenrfm.training.stages import train_vision
 from greenrfm.training.volumes import Crops, prepare
 
 STAGE = "control: shuffled labels"
