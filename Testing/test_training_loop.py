@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 from torch import Tensor, nn
 
 from greenrfm.errors import UserError
@@ -326,41 +327,11 @@ class TestWhatIsTold:
 
 
 def scalars(data: bytes) -> list[tuple[str, int, float]]:
-    """Return (tag, step, value) of the records of an event file, read as TensorBoard's documentation says."""
+    """Return (tag, step, value) of the records of an event file: length, its checksum, an Event, its checksum."""
     found, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from("<Q", data, at)
-        event = message(data[at + 12 : at + 12 + length])
+        event = Event.FromString(data[at + 12 : at + 12 + length])
         at += length + 16
-        if 5 in event:
-            value = message(message(event[5])[1])
-            found.append((value[1].decode(), event[2], struct.unpack("<f", value[2])[0]))
+        found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
     return found
-
-
-def message(data: bytes) -> dict[int, object]:
-    """Return the fields of a protobuf message by number."""
-    fields: dict[int, object] = {}
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(data):
-        key = varint()
-        kind = key & 7
-        if kind == 0:
-            fields[key >> 3] = varint()
-            continue
-        size = {1: 8, 5: 4}.get(kind) or varint()
-        fields[key >> 3] = data[at : at + size]
-        at += size
-    return fields

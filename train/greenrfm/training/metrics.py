@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from greenrfm.files import write_text
-from greenrfm.training.tensorboard import EventFile
 
 Line = dict[str, Any]
 NAME = "metrics.jsonl"
@@ -26,7 +28,7 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._path = None if folder is None else folder / NAME
-        self._events: EventFile | None = None
+        self._events: EventsWriter | None = None
 
     def rewind(self, stage: str, step: int) -> None:
         """Take back what `stage` wrote after `step`: the run goes on from a checkpoint of that step."""
@@ -39,9 +41,12 @@ class Metrics:
             self._events.close()
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
-        self._events = EventFile(folder)
+        folder.mkdir(exist_ok=True)
+        # Not SummaryWriter: its thread may keep the last numbers to itself.
+        self._events = EventsWriter(str(folder / "events"))
         for line in lines:
             self._mirror(line)
+        self._events.flush()
 
     def write(self, kind: str, stage: str, step: int, epoch: int, numbers: dict[str, float | None]) -> None:
         """Append a line; numbers that are None are left out."""
@@ -52,6 +57,8 @@ class Metrics:
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         self._mirror(line)
+        if kind == "epoch" and self._events is not None:
+            self._events.flush()
 
     def _mirror(self, line: Line) -> None:
         if self._events is not None:
@@ -59,7 +66,9 @@ class Metrics:
             for name in line.keys() - {"kind", "stage", "step", "time"}:
                 tag = f"{stage}/{name}" if line["kind"] == "step" else f"{stage}/epoch_{name}"
                 if name != "epoch":
-                    self._events.scalar(tag, line[name], line["step"], line["time"])
+                    self._events.write_event(
+                        Event(wall_time=line["time"], step=line["step"], summary=scalar(tag, line[name]))
+                    )
 
 
 def read_metrics(path: Path) -> list[Line]:
