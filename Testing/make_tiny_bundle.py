@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -59,25 +60,27 @@ FILTERS = np.array([1.0, -1.0, 0.5, -0.5], np.float32)
 FILTER_BIAS = np.array([-0.1, -0.4, 0.2, 0.2], np.float32)
 
 
-def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int = 0, rounds: int = 1) -> Bundle:
+def make_tiny_bundle(
+    folder: Path, intended_use: str = "research", layers: int = 0, rounds: int = 1, text: bool = True
+) -> Bundle:
     """Write the tiny bundle to `folder`; `layers` slow convolutions make its vision network worth cancelling.
 
     `rounds` goes through them again and again in a full field, less often in a smaller one such as the reference's:
-    a network that nobody can wait for, in a small file.
+    a network that nobody can wait for, in a small file. Without `text` it is a model of images alone, with the same
+    scores: its latent is the four pooled features.
     """
     parts = folder.parent / f"{folder.name}-parts"
     parts.mkdir(parents=True)
     random = np.random.default_rng(7)
     projection = (random.normal(size=(LATENT_SIZE, 4)) / np.sqrt(LATENT_SIZE)).astype(np.float32)
+    projection = projection if text else np.eye(4, dtype=np.float32)
     # Heads that undo the projection, so that each finding answers to the filters of its row.
     wanted = np.array([[4, 0, 0, 0], [0, 3, 0, 0], [1, 1, 0.5, -0.5]], np.float32)
     weight = wanted @ np.linalg.pinv(projection)
-    vision, text, tokenizer = parts / "vision.onnx", parts / "text.onnx", parts / "tokenizer.json"
+    vision = parts / "vision.onnx"
     onnx.save(vision_model(projection, layers, rounds), vision)
-    onnx.save(text_model(len(WORDS) + 4, random), text)
-    tokenizer_model().save(str(tokenizer))
+    text_part = _text_part(parts, random) if text else {}
     volume = random.uniform(-1, 1, (1, 1, 17, 16, 9)).astype(np.float32)
-    prompts = random.normal(size=(2, 5, len(FINDINGS.keys), LATENT_SIZE))
     return write_bundle(
         folder,
         BundleFields(
@@ -89,20 +92,28 @@ def make_tiny_bundle(folder: Path, intended_use: str = "research", layers: int =
             features=FeatureGrid(STRIDE, tuple((step - 1) / 2 for step in STRIDE)),
             calibration=Calibration((1.0, 2.0, 1.0), (0.0, 0.0, -1.0)),
             thresholds=Thresholds("youden", (0.5, 0.5, 0.5)),
-            max_tokens=8,
+            max_tokens=8 if text else None,
             metrics={"macro_auc": 0.5, "n": 0},
             training={"recipe": "tiny", "seed": 7},
         ),
         vision_onnx=vision,
-        text_onnx=text,
-        tokenizer=tokenizer,
         weight=weight,
         bias=np.array([-0.5, 0.1, 0.0]),
         projection=projection,
-        prompts_positive=prompts[0],
-        prompts_negative=prompts[1],
         reference={"input": volume, "latent": projection @ numpy_features(volume[0, 0]).mean(axis=(1, 2, 3))},
+        **text_part,
     )
+
+
+def _text_part(parts: Path, random: np.random.Generator) -> dict[str, Any]:
+    """Return what `write_bundle` takes of the text."""
+    text, tokenizer = parts / "text.onnx", parts / "tokenizer.json"
+    onnx.save(text_model(len(WORDS) + 4, random), text)
+    tokenizer_model().save(str(tokenizer))
+    prompts = random.normal(size=(2, 5, len(FINDINGS.keys), LATENT_SIZE))
+    return {
+        "text_onnx": text, "tokenizer": tokenizer, "prompts_positive": prompts[0], "prompts_negative": prompts[1]
+    }  # fmt: skip
 
 
 def numpy_features(field: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -117,7 +128,7 @@ def numpy_features(field: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def vision_model(projection: NDArray[np.float32], layers: int, rounds: int = 1) -> onnx.ModelProto:
-    """Return volume (N, 1, H, W, D) -> latent (N, 768), features (N, 4, h, w, d)."""
+    """Return volume (N, 1, H, W, D) -> latent (N, L), features (N, 4, h, w, d)."""
     nodes, constants, current = [], {}, "volume"
     if layers:
         # One voxel's own value goes through unchanged; the other 26 taps cost time.
@@ -154,7 +165,7 @@ def vision_model(projection: NDArray[np.float32], layers: int, rounds: int = 1) 
         nodes,
         constants,
         [("volume", TensorProto.FLOAT, ("N", 1, "H", "W", "D"))],
-        [("latent", ("N", LATENT_SIZE)), ("features", ("N", 4, "h", "w", "d"))],
+        [("latent", ("N", len(projection))), ("features", ("N", 4, "h", "w", "d"))],
     )
 
 

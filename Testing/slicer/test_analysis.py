@@ -95,6 +95,18 @@ def test_the_outcome_is_greenrfms_reading_with_the_logits_of_the_thresholds(run:
     assert not run.analysis.running
 
 
+def test_a_bundle_of_images_alone_is_read_as_one_with_text(run: Run, node: Any, tiny: Bundle, tmp_path: Path) -> None:
+    alone = make_tiny_bundle(tmp_path / "alone", text=False)
+    with_text, outcome = (run.outcome(voxels_of(node), bundle.folder) for bundle in (tiny, alone))
+    assert outcome.reading.latent.shape == (4,)
+    for score, wanted in zip(outcome.reading.scores, with_text.reading.scores, strict=True):
+        assert score.logit == pytest.approx(wanted.logit, abs=1e-3)
+        np.testing.assert_allclose(
+            outcome.reading.heatmaps[score.key], with_text.reading.heatmaps[score.key], atol=1e-3
+        )
+    np.testing.assert_allclose(outcome.decision_logits, with_text.decision_logits, atol=1e-6)
+
+
 def _no_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 

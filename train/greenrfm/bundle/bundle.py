@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from greenrfm.bundle.manifest import Manifest
+from greenrfm.bundle.manifest import TEXT_FILES, Manifest
 from greenrfm.bundle.parse import parse_manifest
 from greenrfm.errors import UserError
 from greenrfm.files import sha256
@@ -36,8 +36,10 @@ class Prompts:
 class Bundle:
     """A loaded bundle: `logit = weight @ latent + bias`, `latent = projection @ mean(features)`.
 
-    `weight` is float32 (findings, 768), `bias` (findings,), `projection` (768, features); `hash` is
-    the SHA-256 of manifest.json, which holds those of all other files, and so names the bundle.
+    `weight` is float32 (findings, L), `bias` (findings,), `projection` (L, features); `hash` is the SHA-256 of
+    manifest.json, which holds those of all other files, and so names the bundle. A bundle with a text encoder has
+    latents of L = 768. One of images alone has no `prompts`, its projection may be the identity, and L is then the
+    width of its vision encoder.
     """
 
     folder: Path
@@ -46,13 +48,23 @@ class Bundle:
     weight: NDArray[np.float32] = field(repr=False)
     bias: NDArray[np.float32] = field(repr=False)
     projection: NDArray[np.float32] = field(repr=False)
-    prompts: Prompts = field(repr=False)
+    prompts: Prompts | None = field(repr=False)
     _sessions: dict[tuple[str, int | None], onnxruntime.InferenceSession] = field(default_factory=dict, repr=False)
 
     @property
     def findings(self) -> FindingSet:
         """Return the findings this bundle scores, in the order of its heads."""
         return self.manifest.finding_set
+
+    @property
+    def has_text(self) -> bool:
+        """Return whether the bundle encodes texts too."""
+        return self.manifest.has_text
+
+    @property
+    def latent_size(self) -> int:
+        """Return how many numbers a latent has: 768 with a text encoder."""
+        return len(self.projection)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -78,14 +90,13 @@ class Bundle:
         verify_files(folder, manifest, hashes=verify)
         count = len(manifest.finding_set.findings)
         heads = load_arrays(folder / "heads.npz")
-        weight = _shaped(heads, "weight", (count, LATENT_SIZE), folder / "heads.npz")
+        size = LATENT_SIZE if manifest.has_text else None
+        projection = _shaped(heads, "projection", (size, None), folder / "heads.npz")
+        weight = _shaped(heads, "weight", (count, len(projection)), folder / "heads.npz")
         bias = _shaped(heads, "bias", (count,), folder / "heads.npz")
-        projection = _shaped(heads, "projection", (LATENT_SIZE, None), folder / "heads.npz")
-        pairs = load_arrays(folder / "prompts.npz")
-        positive = _shaped(pairs, "positive", (None, count, LATENT_SIZE), folder / "prompts.npz")
-        negative = _shaped(pairs, "negative", (len(positive), count, LATENT_SIZE), folder / "prompts.npz")
+        prompts = _prompts(folder / "prompts.npz", count) if manifest.has_text else None
         digest = hashlib.sha256(text).hexdigest()
-        return cls(folder, manifest, digest, weight, bias, projection, Prompts(positive, negative))
+        return cls(folder, manifest, digest, weight, bias, projection, prompts)
 
     def path(self, name: str) -> Path:
         """Return the path of one of the bundle's files."""
@@ -100,7 +111,15 @@ class Bundle:
         return self._session("vision.onnx", threads)
 
     def text(self, threads: int | None = None) -> onnxruntime.InferenceSession:
-        """Return the text network, opened at the first call; `threads` None is one per physical core."""
+        """Return the text network, opened at the first call; `threads` None is one per physical core.
+
+        Raises UserError if the bundle was trained on images alone.
+        """
+        if not self.has_text:
+            raise UserError(
+                f"bundle {self.folder} has no text encoder: it was trained on images and labels alone; give an image, "
+                "or train with reports"
+            )
         return self._session("text.onnx", threads)
 
     def _session(self, name: str, threads: int | None) -> onnxruntime.InferenceSession:
@@ -122,7 +141,16 @@ class Bundle:
 
 
 def verify_files(folder: Path, manifest: Manifest, hashes: bool = True) -> None:
-    """Raise UserError if a file of the manifest is missing or differs in size or, with `hashes`, in content."""
+    """Raise UserError if a file of the manifest is missing or differs in size or, with `hashes`, in content.
+
+    Nor may a text network lie beside a manifest that has none: the folder would be a mixture of two bundles.
+    """
+    for name in TEXT_FILES:
+        if not manifest.has_text and (folder / name).exists():
+            raise UserError(
+                f"bundle {folder} holds {name}, but its manifest says it has no text encoder; copy the bundle again "
+                "into an empty folder"
+            )
     for name, record in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -142,6 +170,12 @@ def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a plain .npz of numbers; export the bundle again") from error
+
+
+def _prompts(path: Path, findings: int) -> Prompts:
+    pairs = load_arrays(path)
+    positive = _shaped(pairs, "positive", (None, findings, LATENT_SIZE), path)
+    return Prompts(positive, _shaped(pairs, "negative", (len(positive), findings, LATENT_SIZE), path))
 
 
 def _shaped(

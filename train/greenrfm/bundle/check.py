@@ -31,7 +31,7 @@ def check(bundle: Bundle) -> list[Check]:
 
     files: size and SHA-256. networks: opset, inputs and outputs. test vector: the stored input gives
     the stored latent, to 1e-3 (relative for latents above 1). heat map: its mean is the logit, to
-    1e-3 likewise. text: a sentence gives a finite latent.
+    1e-3 likewise. text: a sentence gives a finite latent, or the bundle says that it has no text encoder.
     """
     checks: tuple[tuple[str, Callable[[Bundle], tuple[bool, str]]], ...] = (
         ("files", _files),
@@ -61,14 +61,14 @@ def _files(bundle: Bundle) -> tuple[bool, str]:
 
 
 def _networks(bundle: Bundle) -> tuple[bool, str]:
-    headers = [read_header(bundle.path(name)) for name in ("vision.onnx", "text.onnx")]
+    names = ("vision.onnx", "text.onnx") if bundle.has_text else ("vision.onnx",)
+    headers = [read_header(bundle.path(name)) for name in names]
     opset = max(header.opset for header in headers)
     if opset != bundle.manifest.opset:
         return False, f"the networks use opset {opset}, the manifest says {bundle.manifest.opset}"
-    wanted = (
-        (bundle.vision(), ["volume"], ["latent", "features"]),
-        (bundle.text(), ["input_ids", "attention_mask"], ["latent"]),
-    )
+    wanted = [(bundle.vision(), ["volume"], ["latent", "features"])]
+    if bundle.has_text:
+        wanted.append((bundle.text(), ["input_ids", "attention_mask"], ["latent"]))
     for session, inputs, outputs in wanted:
         found = [node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()]
         if (sorted(found[0]), sorted(found[1])) != (sorted(inputs), sorted(outputs)):
@@ -93,6 +93,8 @@ def _heat_map(bundle: Bundle) -> tuple[bool, str]:
 
 
 def _text(bundle: Bundle) -> tuple[bool, str]:
+    if not bundle.has_text:
+        return True, "none: the bundle was trained on images and labels alone"
     latents = TextEncoder(bundle).encode(["No pleural effusion.", ""])
     ok = latents.shape == (2, LATENT_SIZE) and bool(np.isfinite(latents).all())
     return ok, f"two texts give latents of shape {latents.shape}" + ("" if ok else ", not finite 2 × 768")
@@ -101,9 +103,10 @@ def _text(bundle: Bundle) -> tuple[bool, str]:
 def _reference(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     arrays = bundle.reference()
     volume, latent = arrays.get("input"), arrays.get("latent")
-    if volume is None or latent is None or volume.shape[:2] != (1, 1) or volume.ndim != 5 or latent.size != LATENT_SIZE:
-        raise UserError("reference.npz needs 'input' (1, 1, H, W, D) and 'latent' (768,)")
-    return volume.astype(np.float32, copy=False), latent.astype(np.float32, copy=False).reshape(LATENT_SIZE)
+    size = bundle.latent_size
+    if volume is None or latent is None or volume.shape[:2] != (1, 1) or volume.ndim != 5 or latent.size != size:
+        raise UserError(f"reference.npz needs 'input' (1, 1, H, W, D) and 'latent' ({size},)")
+    return volume.astype(np.float32, copy=False), latent.astype(np.float32, copy=False).reshape(size)
 
 
 def _run_vision(bundle: Bundle, volume: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

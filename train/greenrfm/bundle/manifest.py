@@ -18,7 +18,9 @@ FORMAT_VERSION = 1
 SIMILARITIES = ("dot",)
 # What onnxruntime 1.20, the oldest one we install, executes.
 OPSETS = range(13, 22)
-REQUIRED_FILES = ("vision.onnx", "heads.npz", "text.onnx", "tokenizer.json", "prompts.npz", "reference.npz")
+REQUIRED_FILES = ("vision.onnx", "heads.npz", "reference.npz")
+# What a bundle with a text encoder has besides.
+TEXT_FILES = ("text.onnx", "tokenizer.json", "prompts.npz")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,11 @@ class FeatureGrid:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of manifest.json; see DESIGN.md, "The bundle"."""
+    """The content of manifest.json; see DESIGN.md, "The bundle".
+
+    `max_tokens` is None for a model of images alone: it has no text encoder, tokenizer or prompts (`TEXT_FILES`),
+    and "text" is null.
+    """
 
     name: str
     created: str
@@ -94,7 +100,7 @@ class Manifest:
     finding_set: FindingSet
     preprocessing: Preprocessing
     features: FeatureGrid
-    max_tokens: int
+    max_tokens: int | None
     calibration: Calibration
     thresholds: Thresholds
     metrics: Mapping[str, Any]
@@ -102,6 +108,11 @@ class Manifest:
     opset: int
     files: Mapping[str, FileRecord]
     similarity: str = "dot"
+
+    @property
+    def has_text(self) -> bool:
+        """Return whether the bundle encodes texts too."""
+        return self.max_tokens is not None
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""
@@ -124,7 +135,7 @@ class Manifest:
             },
             "preprocessing": self.preprocessing.to_dict(),
             "features": asdict(self.features),
-            "text": {"max_tokens": self.max_tokens},
+            "text": None if self.max_tokens is None else {"max_tokens": self.max_tokens},
             "similarity": self.similarity,
             "calibration": {"method": "platt", **asdict(self.calibration)},
             "thresholds": asdict(self.thresholds),

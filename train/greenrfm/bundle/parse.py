@@ -15,6 +15,7 @@ from greenrfm.bundle.manifest import (
     OPSETS,
     REQUIRED_FILES,
     SIMILARITIES,
+    TEXT_FILES,
     Calibration,
     FeatureGrid,
     FileRecord,
@@ -89,7 +90,7 @@ class _Parser:
                 self.three(features["offset"], "features.offset", above=-1.0),
                 self.whole(features, "pooled", "features.pooled", 1),
             ),
-            max_tokens=self.whole(self.keys(top["text"], "text", "max_tokens"), "max_tokens", "text.max_tokens", 3),
+            max_tokens=self.max_tokens(top["text"]),
             calibration=Calibration(
                 self.numbers(calibration["slope"], "calibration.slope", count, 0.0),
                 self.numbers(calibration["intercept"], "calibration.intercept", count),
@@ -100,7 +101,7 @@ class _Parser:
             metrics=self.mapping(top, "metrics"),
             training=self.mapping(top, "training"),
             opset=top["opset"],
-            files=self.files(top["files"]),
+            files=self.files(top["files"], with_text=top["text"] is not None),
             similarity=top["similarity"],
         )
 
@@ -128,7 +129,12 @@ class _Parser:
         )
         return FindingSet(name, title, modality, body_part, tuple(findings), prompts=())
 
-    def files(self, value: Any) -> dict[str, FileRecord]:
+    def max_tokens(self, text: Any) -> int | None:
+        if text is None:
+            return None
+        return self.whole(self.keys(text, "text", "max_tokens"), "max_tokens", "text.max_tokens", 3)
+
+    def files(self, value: Any, with_text: bool) -> dict[str, FileRecord]:
         if not isinstance(value, dict):
             raise self.error("files", "must map file names to sha256 and bytes")
         records = {}
@@ -140,9 +146,12 @@ class _Parser:
             if not _HEX.fullmatch(digest):
                 raise self.error(f"files.{name}.sha256", "must be 64 hexadecimal digits in lower case")
             records[name] = FileRecord(digest, self.whole(fields, "bytes", f"files.{name}.bytes", 0))
-        for name in REQUIRED_FILES:
+        for name in (*REQUIRED_FILES, *(TEXT_FILES if with_text else ())):
             if name not in records:
                 raise self.error("files", f"lacks '{name}'")
+        for name in TEXT_FILES:
+            if name in records and not with_text:
+                raise self.error("files", f"names '{name}', but 'text' is null: a model of images alone")
         return records
 
     def error(self, key: str, problem: str) -> UserError:

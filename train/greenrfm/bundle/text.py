@@ -24,14 +24,15 @@ class TextEncoder:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Open the tokenizer and the text network of `bundle`; raise UserError if either cannot be used."""
+        """Open the tokenizer and the text network of `bundle`; raise UserError if it has none or cannot be used."""
+        self._session = bundle.text(threads)
         path = bundle.path("tokenizer.json")
         try:
             self._tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # tokenizers raises nothing more special
             raise UserError(f"{path} is not a tokenizer; copy or export the bundle again") from error
+        assert bundle.manifest.max_tokens is not None
         self._max_tokens = bundle.manifest.max_tokens
-        self._session = bundle.text(threads)
         self._path = bundle.path("text.onnx")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

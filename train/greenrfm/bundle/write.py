@@ -17,6 +17,7 @@ from greenrfm.bundle.bundle import MANIFEST, Bundle
 from greenrfm.bundle.check import failures
 from greenrfm.bundle.manifest import (
     REQUIRED_FILES,
+    TEXT_FILES,
     Calibration,
     FeatureGrid,
     FileRecord,
@@ -36,7 +37,7 @@ class BundleFields:
     """What the manifest says beyond its files; `metrics` and `training` are JSON values.
 
     `metrics` holds "n" and intervals beside every number, `training` the recipe, seed, cohort sizes
-    and software versions.
+    and software versions. `max_tokens` is None for a model of images alone.
     """
 
     name: str
@@ -47,7 +48,7 @@ class BundleFields:
     features: FeatureGrid
     calibration: Calibration
     thresholds: Thresholds
-    max_tokens: int = 512
+    max_tokens: int | None = 512
     similarity: str = "dot"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -58,20 +59,22 @@ def write_bundle(
     fields: BundleFields,
     *,
     vision_onnx: Path,
-    text_onnx: Path,
-    tokenizer: Path,
     weight: ArrayLike,
     bias: ArrayLike,
     projection: ArrayLike,
-    prompts_positive: ArrayLike,
-    prompts_negative: ArrayLike,
     reference: Mapping[str, ArrayLike],
+    text_onnx: Path | None = None,
+    tokenizer: Path | None = None,
+    prompts_positive: ArrayLike | None = None,
+    prompts_negative: ArrayLike | None = None,
 ) -> Bundle:
     """Write a bundle to `folder` and return it, loaded.
 
     `weight` (findings, 768), `bias` (findings,), `projection` (768, features) and the prompts
     (pairs, findings, 768) are stored as float32. `reference` holds at least the test vector: `input`
     float32 (1, 1, H, W, D) and `latent` (768,), as the trained network (not the ONNX file) gives it.
+    Text network, tokenizer and prompts are left out of a model of images alone (`fields.max_tokens` is None), whose
+    latent may have any length in place of 768.
     The bundle must pass `check` before it takes the place of one that is already in `folder`.
 
     Raises UserError if `folder` exists and is no bundle, or if what is written does not pass.
@@ -84,10 +87,13 @@ def write_bundle(
     temporary.mkdir()
     try:
         shutil.copyfile(vision_onnx, temporary / "vision.onnx")
-        shutil.copyfile(text_onnx, temporary / "text.onnx")
-        shutil.copyfile(tokenizer, temporary / "tokenizer.json")
+        if text_onnx is not None:
+            shutil.copyfile(text_onnx, temporary / "text.onnx")
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, temporary / "tokenizer.json")
+        if prompts_positive is not None and prompts_negative is not None:
+            _save(temporary / "prompts.npz", {"positive": prompts_positive, "negative": prompts_negative})
         _save(temporary / "heads.npz", {"weight": weight, "bias": bias, "projection": projection})
-        _save(temporary / "prompts.npz", {"positive": prompts_positive, "negative": prompts_negative})
         _save(temporary / "reference.npz", reference)
         text = _manifest(temporary, fields).to_json()
         parse_manifest(text, str(folder / MANIFEST))
@@ -112,8 +118,9 @@ def _save(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
 
 
 def _manifest(folder: Path, fields: BundleFields) -> Manifest:
-    files = {name: FileRecord(sha256(folder / name), (folder / name).stat().st_size) for name in REQUIRED_FILES}
-    opset = max(read_header(folder / name).opset for name in ("vision.onnx", "text.onnx"))
+    written = [name for name in (*REQUIRED_FILES, *TEXT_FILES) if (folder / name).exists()]
+    files = {name: FileRecord(sha256(folder / name), (folder / name).stat().st_size) for name in written}
+    opset = max(read_header(folder / name).opset for name in written if name.endswith(".onnx"))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return Manifest(created=created, opset=opset, files=files, **vars(fields))
 

@@ -66,6 +66,7 @@ def info(bundle: Folder, as_json: Json = False) -> None:
             f"hash: {loaded.hash}",
             f"input: {manifest.finding_set.modality} {manifest.finding_set.body_part}, {size} voxels"
             + (f" of {spacing} mm" if spacing else ""),
+            *(() if loaded.has_text else ("text: none; the model was trained on images and labels alone",)),
             f"training: {_brief(content['training'])}",
             f"metrics: {_brief(content['metrics'])}",
             findings,

@@ -133,12 +133,11 @@ def info(library: Folder, as_json: Json = False) -> None:
 
 
 def _open_or_create(folder: Path, bundle: Bundle) -> CaseLibrary:
-    from greenrfm.bundle import LATENT_SIZE
     from greenrfm.library import CaseLibrary
 
     if folder.is_dir() and any(folder.iterdir()):
         return CaseLibrary.open(folder, bundle.hash)
-    return CaseLibrary.create(folder, bundle_hash=bundle.hash, dimension=LATENT_SIZE, keys=bundle.findings.keys)
+    return CaseLibrary.create(folder, bundle_hash=bundle.hash, dimension=bundle.latent_size, keys=bundle.findings.keys)
 
 
 def _states(path: Path | None, studies: dict[str, Study], keys: tuple[str, ...]) -> dict[str, States]:

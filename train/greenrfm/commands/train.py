@@ -52,6 +52,7 @@ def train(
 ) -> None:
     """Train a model: vision and text by the labels, then both aligned, then calibrated and exported as a bundle.
 
+    A recipe without text, such as adrenal, needs no reports: its bundle reads volumes and searches by image only.
     The test part of the cohort is never opened. Ctrl-C saves first; --resume goes on inside the stage.
     """
     from greenrfm.cache import default_folder

@@ -1,6 +1,6 @@
 """The networks of GreenRFM: a 3D ResNet-18 and a BERT, aligned in one space (needs torch)."""
 
-from greenrfm.networks.dual import LATENT, DualEncoder, Supervised, TextExport, VisionExport
+from greenrfm.networks.dual import LATENT, DualEncoder, Supervised, TextExport, VisionAlone, VisionExport
 from greenrfm.networks.text import TextEncoder, text_encoder_folder, tokenizer_file
 from greenrfm.networks.vision import VisionEncoder, pool
 
@@ -10,6 +10,7 @@ __all__ = [
     "Supervised",
     "TextEncoder",
     "TextExport",
+    "VisionAlone",
     "VisionEncoder",
     "VisionExport",
     "pool",

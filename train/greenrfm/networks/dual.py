@@ -46,14 +46,35 @@ class DualEncoder(nn.Module):
         return latent
 
 
+class VisionAlone(nn.Module):
+    """Stage 1 vision as the whole model, for a cohort without reports; it shares that stage's modules.
+
+    There is no second space to project into: the latent is the pooled features themselves.
+    """
+
+    def __init__(self, stage1: Supervised) -> None:
+        super().__init__()
+        assert isinstance(stage1.encoder, VisionEncoder)
+        self.vision = stage1.encoder
+        self.vision_projection = nn.Identity()
+        self.classifier = stage1.head
+
+    def encode_volumes(self, volume: Tensor) -> Tensor:
+        """Return latents (N, 8·width) of volumes (N, 1, H, W, D)."""
+        latent: Tensor = self.vision(volume)
+        return latent
+
+
 class VisionExport(nn.Module):
-    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, 768) and feature map (N, F, h, w, d).
+    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, L) and feature map (N, F, h, w, d).
+
+    L is 768, or F for vision alone.
 
     `dilated` gives a map with cells half as large; the latent is the same, for it pools every second cell, which
     are the cells of the strided network.
     """
 
-    def __init__(self, model: DualEncoder, dilated: bool = False) -> None:
+    def __init__(self, model: DualEncoder | VisionAlone, dilated: bool = False) -> None:
         super().__init__()
         self.step = 2 if dilated else 1
         self.vision = densified(model.vision) if dilated else model.vision

@@ -89,7 +89,7 @@ class HeatMaps:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Scores, latent and warnings for one volume; `latent` is float32 (768,), not normalised.
+    """Scores, latent and warnings for one volume; `latent` is float32 (L,), not normalised.
 
     `notice` stands above the scores wherever they are shown: one sentence a line. `bundle_hash`
     names the bundle that read.

@@ -31,6 +31,15 @@ def earlier_run(path: str | Path) -> Path:
     raise UserError(f"there is no run or bundle in {folder}; name the folder that greenrfm train wrote{hint}")
 
 
+def earlier_text_encoder(run: Path) -> str:
+    """Return which BERT the run's recipe names; raise UserError if the run trained vision alone."""
+    recipe = earlier_recipe(run)
+    encoder = recipe["network"].get("text_encoder") if isinstance(recipe.get("network"), dict) else None
+    if not isinstance(encoder, str) or recipe.get("stage2") is None:
+        raise UserError(f"run {run} trained vision alone and has no text encoder; name minilm or a folder with a BERT")
+    return encoder
+
+
 def earlier_recipe(run: Path) -> dict[str, Any]:
     """Return the recipe in a run's record; raise UserError if it cannot be read."""
     try:

@@ -15,7 +15,7 @@ from torch import nn
 from greenrfm.bundle.tokens import split_texts
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
-from greenrfm.networks import LATENT, DualEncoder, TextEncoder, VisionEncoder, text_encoder_folder
+from greenrfm.networks import LATENT, DualEncoder, Supervised, TextEncoder, VisionEncoder, text_encoder_folder
 from greenrfm.training.recipe import Recipe
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -28,7 +28,7 @@ def vision_encoder(recipe: Recipe) -> VisionEncoder:
 
 def text_encoder(recipe: Recipe, pretrained: bool = True) -> TextEncoder:
     """Return the recipe's text encoder, its lower layers frozen if the recipe says so."""
-    encoder = TextEncoder(text_encoder_folder(recipe.network.text_encoder), pretrained)
+    encoder = TextEncoder(text_encoder_folder(recipe.text_encoder), pretrained)
     encoder.freeze(recipe.network.text_layers_frozen)
     return encoder
 
@@ -36,6 +36,11 @@ def text_encoder(recipe: Recipe, pretrained: bool = True) -> TextEncoder:
 def untrained_dual(recipe: Recipe, findings: int) -> DualEncoder:
     """Return the recipe's aligned model before its weights are loaded."""
     return DualEncoder(vision_encoder(recipe), text_encoder(recipe, pretrained=False), findings)
+
+
+def untrained_vision(recipe: Recipe, findings: int) -> Supervised:
+    """Return the recipe's vision encoder with its head before its weights are loaded."""
+    return Supervised(vision_encoder(recipe), findings)
 
 
 def encode_reports(

@@ -17,7 +17,7 @@ from greenrfm.adapt import calibrate
 from greenrfm.bundle import Bundle, BundleFields, Calibration, FeatureGrid, Thresholds, write_bundle
 from greenrfm.evaluation import evaluate_classification
 from greenrfm.findings import FindingSet
-from greenrfm.networks import DualEncoder, VisionExport, text_encoder_folder, tokenizer_file
+from greenrfm.networks import DualEncoder, VisionAlone, VisionExport, text_encoder_folder, tokenizer_file
 from greenrfm.progress import Progress
 from greenrfm.training.encoders import encode_reports
 from greenrfm.training.export import export_text, export_vision
@@ -37,7 +37,7 @@ class Split:
 
 
 def finish_bundle(
-    model: DualEncoder,
+    model: DualEncoder | VisionAlone,
     recipe: Recipe,
     findings: FindingSet,
     validation: Split,
@@ -54,7 +54,10 @@ def finish_bundle(
     vision = VisionExport(model, dilated)
     export_vision(vision, export / "vision.onnx")
     progress("export", 1, 3)
-    export_text(model, export / "text.onnx")
+    projection, text = np.eye(model.vision.channels, dtype=np.float32), {}
+    if isinstance(model, DualEncoder):
+        projection = model.vision_projection.weight.detach().numpy()
+        text = _text_part(model, recipe, findings, export)
     progress("export", 2, 3)
     weight = model.classifier.weight.detach().numpy()
     bias = model.classifier.bias.detach().numpy()
@@ -69,7 +72,6 @@ def finish_bundle(
         patient_ids=validation.patients,
         thresholds=thresholds.by_key(),
     )
-    positive, negative = _prompts(model, recipe, findings)
     # Noise, not a study: a bundle travels, and no patient may travel in it.
     shape = (1, 1, *recipe.preprocessing.size)
     reference = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -84,29 +86,26 @@ def finish_bundle(
         features=FeatureGrid.of_stem(recipe.network.stem, dilated),
         calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
         thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
-        max_tokens=recipe.network.max_tokens,
-        metrics={"split": "validation", "against": "the labels of the reports", **measured},
+        max_tokens=recipe.network.max_tokens if text else None,
+        metrics={"split": "validation", "against": "the labels of the reports" if text else "the labels", **measured},
         training={**provenance, "calibration_notes": calibration.notes, "threshold_notes": thresholds.notes},
     )
     bundle = write_bundle(
         out / "bundle",
         fields,
         vision_onnx=export / "vision.onnx",
-        text_onnx=export / "text.onnx",
-        tokenizer=tokenizer_file(text_encoder_folder(recipe.network.text_encoder)),
         weight=weight,
         bias=bias,
-        projection=model.vision_projection.weight.detach().numpy(),
-        prompts_positive=positive,
-        prompts_negative=negative,
+        projection=projection,
         reference={"input": reference, "latent": expected},
+        **text,
     )
     progress("export", 3, 3)
     return bundle
 
 
 def _latents(vision: Path, volumes: Crops, count: int, progress: Progress) -> NDArray[np.float32]:
-    """Return the exported network's latents (N, 768) of the whole padded fields."""
+    """Return the exported network's latents (N, L) of the whole padded fields."""
     session = ort.InferenceSession(str(vision), providers=["CPUExecutionProvider"])
     rows = []
     for index in range(count):
@@ -115,15 +114,22 @@ def _latents(vision: Path, volumes: Crops, count: int, progress: Progress) -> ND
     return np.stack(rows)
 
 
-def _prompts(
-    model: DualEncoder, recipe: Recipe, findings: FindingSet
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the encoded zero-shot prompts, positive and negative, (pairs, findings, 768) each."""
+def _text_part(model: DualEncoder, recipe: Recipe, findings: FindingSet, export: Path) -> dict[str, Any]:
+    """Export the text network, and return what `write_bundle` takes of the text.
+
+    The zero-shot prompts are encoded already, (pairs, findings, 768) each.
+    """
+    export_text(model, export / "text.onnx")
+    tokenizer = tokenizer_file(text_encoder_folder(recipe.text_encoder))
 
     def encoded(texts: Sequence[str]) -> NDArray[np.float32]:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file(text_encoder_folder(recipe.network.text_encoder))))
-        latents = encode_reports(model, tokenizer, texts, recipe.network.max_tokens)
+        latents = encode_reports(model, Tokenizer.from_file(str(tokenizer)), texts, recipe.network.max_tokens)
         return latents.reshape(len(findings.prompts), len(findings.findings), -1)
 
     filled = [pair.fill(finding.name.lower()) for pair in findings.prompts for finding in findings.findings]
-    return encoded([positive for positive, _ in filled]), encoded([negative for _, negative in filled])
+    return {
+        "text_onnx": export / "text.onnx",
+        "tokenizer": tokenizer,
+        "prompts_positive": encoded([positive for positive, _ in filled]),
+        "prompts_negative": encoded([negative for _, negative in filled]),
+    }

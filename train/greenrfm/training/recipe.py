@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 from greenrfm.errors import UserError
 from greenrfm.findings.sets import nearest
 from greenrfm.training.choices import Policy, Strict, VisionWeights
-from greenrfm.training.earlier import RECORD, earlier_recipe, earlier_run
+from greenrfm.training.earlier import RECORD, earlier_run, earlier_text_encoder
 from greenrfm.volumes import PRESETS, Preprocessing
 
-Plan = TypeVar("Plan", bound="Stage")
+Given = TypeVar("Given")
 
 
 class Network(Strict):
@@ -23,15 +23,15 @@ class Network(Strict):
 
     `vision_weights` has no default: `random`, `{kinetics: FILE}`, or an earlier run or bundle. `text_encoder` is
     `minilm`, a folder with a BERT, or an earlier run; the last becomes that run's BERT here, and its weights
-    `text_weights`. `dilated_export` exports the last stage without its stride and dilated instead: cells half as
-    large.
+    `text_weights`. Vision alone needs none. `dilated_export` exports the last stage without its stride and dilated
+    instead: cells half as large.
     """
 
     width: PositiveInt = 64
     stem: tuple[PositiveInt, PositiveInt, PositiveInt]
     vision_weights: VisionWeights
     dilated_export: bool = False
-    text_encoder: str
+    text_encoder: str | None = None
     text_weights: str | None = None
     text_layers_frozen: int = Field(0, ge=0)
     max_tokens: int = Field(512, ge=16, le=512)
@@ -121,8 +121,8 @@ class Augmentation(Strict):
 class Recipe(Strict):
     """A whole training, from preprocessing to alignment (METHOD.md, "Training").
 
-    `stage1_text` and `stage2` are left out together where a cohort has labels but no reports; use `text_plan` and
-    `alignment_plan` to read them.
+    `stage1_text` and `stage2` are left out together where a cohort has labels but no reports; use `text_plan`,
+    `alignment_plan` and `text_encoder` to read what belongs to the text.
     """
 
     name: str
@@ -139,6 +139,8 @@ class Recipe(Strict):
     def _both_or_neither(self) -> Recipe:
         if (self.stage1_text is None) != (self.stage2 is None):
             raise ValueError("give both stage1_text and stage2, or neither to train vision alone")
+        if self.stage2 is not None and self.network.text_encoder is None:
+            raise ValueError("network lacks text_encoder; name one, or leave out stage1_text and stage2")
         return self
 
     @property
@@ -156,15 +158,20 @@ class Recipe(Strict):
         """Return stage 2; raise UserError if the recipe trains vision alone."""
         return self._with_text(self.stage2)
 
-    def _with_text(self, stage: Plan | None) -> Plan:
-        if stage is None:
+    @property
+    def text_encoder(self) -> str:
+        """Return which BERT reads the reports; raise UserError if the recipe trains vision alone."""
+        return self._with_text(self.network.text_encoder)
+
+    def _with_text(self, given: Given | None) -> Given:
+        if given is None or self.is_vision_only:
             raise UserError(f"recipe {self.name} trains vision alone; add stage1_text and stage2 for a model with text")
-        return stage
+        return given
 
     def travelling(self) -> dict[str, Any]:
         """Return the recipe as JSON values for a bundle's manifest: preprocessing apart, files by name only."""
         content: dict[str, Any] = self.model_dump(mode="json", exclude={"preprocessing"})
-        content["network"]["text_encoder"] = Path(self.network.text_encoder).name
+        content["network"]["text_encoder"] = None if self.is_vision_only else Path(self.text_encoder).name
         content["network"]["vision_weights"] = self.network.vision_weights.name
         content["network"]["text_weights"] = self.network.text_weights and Path(self.network.text_weights).name
         return content
@@ -239,13 +246,13 @@ def _placed(network: Network, folder: Path) -> Network:
         return str(folder / path) if path.is_absolute() or (folder / path).exists() else name
 
     text_encoder, text_weights = network.text_encoder, network.text_weights
-    found = Path(placed(text_encoder))
-    if (found / RECORD).is_file() or (found / "manifest.json").is_file():
+    found = Path(placed(text_encoder or ""))
+    if text_encoder and ((found / RECORD).is_file() or (found / "manifest.json").is_file()):
         run = earlier_run(found)
-        text_encoder, text_weights = str(earlier_recipe(run)["network"]["text_encoder"]), str(run)
+        text_encoder, text_weights = earlier_text_encoder(run), str(run)
     return network.model_copy(
         update={
-            "text_encoder": placed(text_encoder),
+            "text_encoder": text_encoder and placed(text_encoder),
             "text_weights": text_weights and placed(text_weights),
             "vision_weights": network.vision_weights.placed(placed),
         }

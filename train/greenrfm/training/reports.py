@@ -19,15 +19,20 @@ MOST_REMEMBERED_BYTES = 2 << 30
 
 
 class Reports:
-    """Tokenized reports; a report longer than the encoder takes is the token-weighted mean of its chunks."""
+    """Tokenized reports; a report longer than the encoder takes is the token-weighted mean of its chunks.
+
+    Where the recipe trains vision alone nobody reads them, and nothing is tokenized.
+    """
 
     def __init__(self, recipe: Recipe, reports: Sequence[str]) -> None:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file(text_encoder_folder(recipe.network.text_encoder))))
         self._chunks: list[list[Chunk]] = [[] for _ in reports]
-        for chunk in split_texts(tokenizer, reports, recipe.network.max_tokens):
-            self._chunks[chunk.text].append(chunk)
         self._states: dict[Chunk, Tensor] = {}
         self.given = tuple(bool(report.strip()) for report in reports)
+        if recipe.is_vision_only:
+            return
+        tokenizer = Tokenizer.from_file(str(tokenizer_file(text_encoder_folder(recipe.text_encoder))))
+        for chunk in split_texts(tokenizer, reports, recipe.network.max_tokens):
+            self._chunks[chunk.text].append(chunk)
 
     def __len__(self) -> int:
         """Return the number of reports."""

@@ -18,13 +18,13 @@ from greenrfm.cache import Filled
 from greenrfm.cohort import Cohort, Study, split_by_patient
 from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet, LabelTable
-from greenrfm.networks import DualEncoder, Supervised
+from greenrfm.networks import DualEncoder, Supervised, VisionAlone
 from greenrfm.progress import Progress
 from greenrfm.training.align import train_alignment
 from greenrfm.training.batches import TrainingSet
 from greenrfm.training.checks import PARTS, check_labels, learnable, parts_of
 from greenrfm.training.distributed import first_alone
-from greenrfm.training.encoders import load_stage, save_stage, untrained_dual
+from greenrfm.training.encoders import load_stage, save_stage, untrained_dual, untrained_vision
 from greenrfm.training.finish import Split, finish_bundle
 from greenrfm.training.metrics import Metrics
 from greenrfm.training.page import page_now_and_then, write_page
@@ -77,6 +77,7 @@ def train(
 ) -> RunResult:
     """Train a cohort's model: prepare → stage 1 vision, stage 1 text → stage 2 → export, calibrate → `out`/bundle.
 
+    A recipe without text goes from stage 1 vision to the export; no report is needed then, and none is read.
     Studies without a split get one by patient (70/15/15). The test part is never opened. With `resume` the
     stages that `out` holds are kept, and the one that was begun goes on from its newest checkpoint; the run must
     be the same (recipe, labels, split, seed).
@@ -100,7 +101,6 @@ def train(
     """
     cohort = split_by_patient(cohort, FRACTIONS, seed) if any(not s.split for s in cohort) else cohort
     check_labels(labels, cohort)
-    _ = recipe.alignment_plan  # refuses a recipe without stage 2 before anything is computed
     fabric = make_fabric()
     volumes, workers = cache or out / "prepared", workers or os.cpu_count() or 1
 
@@ -158,8 +158,8 @@ def train(
 
 def train_stages(
     fabric: Fabric, recipe: Recipe, data: TrainingSet, validation: TrainingSet, out: Path, seed: int, session: Session
-) -> DualEncoder:
-    """Train the stages that `out` does not hold yet, each into a file of its own, and return the aligned model."""
+) -> DualEncoder | VisionAlone:
+    """Train the stages that `out` does not hold yet, each into a file of its own, and return the model of the last."""
     files = {name: out / f"{name}.pt" for name in ("stage1_vision", "stage1_text", "stage2")}
 
     def stage(name: str, run: Callable[[], Supervised | DualEncoder]) -> None:
@@ -173,6 +173,8 @@ def train_stages(
         session.end_if_asked(name)
 
     stage("stage1_vision", lambda: train_vision(fabric, recipe, data, seed, session.progress, session, validation))
+    if recipe.is_vision_only:
+        return VisionAlone(load_stage(untrained_vision(recipe, data.states.shape[1]), files["stage1_vision"]))
     stage("stage1_text", lambda: train_text(fabric, recipe, data, seed, session.progress, session, validation))
     vision, text = files["stage1_vision"], files["stage1_text"]
     watch = dual_auc(fabric, validation.crops, validation.states, len(data.studies), recipe.alignment_plan)
@@ -183,10 +185,13 @@ def train_stages(
 def training_set(
     studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe
 ) -> TrainingSet:
-    """Return what the stages learn from; raise UserError for a study without a report."""
+    """Return what the stages learn from; raise UserError for a study without a report, if the recipe aligns text."""
     for study in studies:
-        if not study.report:
-            raise UserError(f"study {study.study_id} has no report; alignment needs one for every training study")
+        if not study.report and not recipe.is_vision_only:
+            raise UserError(
+                f"study {study.study_id} has no report; alignment needs one for every training study, or leave "
+                "stage1_text and stage2 out of the recipe to train vision alone"
+            )
     return _set(studies, files, states, recipe)
 
 

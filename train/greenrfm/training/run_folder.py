@@ -114,5 +114,6 @@ def facts(
         "reports": {
             name: [hashlib.sha256(study.report.encode()).hexdigest() for study in studies]
             for name, studies in parts.items()
+            if not recipe.is_vision_only
         },
     }

@@ -14,8 +14,9 @@ from lightning_fabric import Fabric
 
 from greenrfm.errors import UserError
 from greenrfm.files import write_text
+from greenrfm.networks import DualEncoder, VisionAlone
 from greenrfm.training.batches import adamw, channels_last
-from greenrfm.training.encoders import untrained_dual
+from greenrfm.training.encoders import untrained_dual, untrained_vision
 from greenrfm.training.memory import checkpoint_activations
 from greenrfm.training.recipe import Recipe
 
@@ -46,7 +47,7 @@ def parse_bytes(text: str) -> int:
 
 
 def choose(recipe: Recipe, findings: int, limit: int, fabric: Fabric) -> Choice:
-    """Return the fastest way to compute a step of both encoders within 90 % of `limit` bytes.
+    """Return the fastest way to compute a step of the recipe's encoders within 90 % of `limit` bytes.
 
     Each candidate really runs on the device. On a GPU the peak is what torch's allocator reserved, and the limit is
     set for the process, so that the promise is kept by the driver. On a CPU it is the peak of the process's resident
@@ -133,7 +134,12 @@ def _measured(recipe: Recipe, findings: int, micro: int, checkpointing: bool, fa
 
 
 def _step(recipe: Recipe, findings: int, micro: int, checkpointing: bool, fabric: Fabric) -> Choice:
-    model = channels_last(untrained_dual(recipe, findings))
+    model: DualEncoder | VisionAlone
+    if recipe.is_vision_only:
+        model = VisionAlone(untrained_vision(recipe, findings))
+    else:
+        model = untrained_dual(recipe, findings)
+    channels_last(model)
     fabric.to_device(model)
     if checkpointing:
         checkpoint_activations(model.vision)
@@ -147,9 +153,10 @@ def _step(recipe: Recipe, findings: int, micro: int, checkpointing: bool, fabric
     for _ in range(2):  # the first one also pays for choosing algorithms and the optimiser's moments
         began = time.perf_counter()
         with fabric.autocast():
-            seen = model.classifier(model.encode_volumes(volumes)).sum()
-            read = model.classifier(model.encode_texts(ids, torch.ones_like(ids))).sum()
-        (seen + read).float().backward()
+            logits = model.classifier(model.encode_volumes(volumes)).sum()
+            if isinstance(model, DualEncoder):
+                logits = logits + model.classifier(model.encode_texts(ids, torch.ones_like(ids))).sum()
+        logits.float().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if fabric.device.type == "cuda":
