@@ -5,25 +5,27 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoModel, BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
 from greenrfm.errors import UserError
 
 MINILM = "minilm"
+Pooling = Literal["cls", "mean"]
 
 
 class TextEncoder(nn.Module):
-    """A BERT from a local folder; `forward` returns the last layer's [CLS] (N, channels)."""
+    """A BERT from a local folder; `forward` returns the last layer's [CLS] (N, channels), or its `mean` over tokens."""
 
     frozen_layers = 0
 
-    def __init__(self, folder: Path, pretrained: bool = True) -> None:
+    def __init__(self, folder: Path, pretrained: bool = True, pooling: Pooling = "cls") -> None:
         super().__init__()
-        self.folder = folder
+        self.folder, self.pooling = folder, pooling
         # Its bar would stand between the lines of our own progress.
         transformers_logging.disable_progress_bar()
         try:
@@ -52,13 +54,25 @@ class TextEncoder(nn.Module):
                 parameter.requires_grad_(False)
 
     def forward(self, inputs: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the [CLS] latent (N, channels) of token ids (N, T), or of `lower`'s states (N, T, channels)."""
+        """Return the latent (N, channels) of token ids (N, T), or of `lower`'s states (N, T, channels)."""
         if inputs.is_floating_point():
-            for layer in self.bert.encoder.layer[self.frozen_layers :]:
-                inputs = layer(inputs, attention_mask[:, None, None, :].bool())
-            return inputs[:, 0]
+            mask = attention_mask[:, None, None, :].bool()
+            layers = self.bert.encoder.layer[self.frozen_layers :]
+            if layers and self.pooling == "cls":
+                for layer in layers[:-1]:
+                    inputs = layer(inputs, mask)
+                return _first_position(layers[-1], inputs, mask)
+            for layer in layers:
+                inputs = layer(inputs, mask)
+            return self._pooled(inputs, attention_mask)
         states: Tensor = self.bert(input_ids=inputs, attention_mask=attention_mask).last_hidden_state
-        return states[:, 0]
+        return self._pooled(states, attention_mask)
+
+    def _pooled(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.pooling == "cls":
+            return states[:, 0]
+        share = attention_mask[..., None].to(states.dtype)
+        return (states * share).sum(dim=1) / share.sum(dim=1)
 
     def lower(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the states (N, T, channels) of token ids and mask (N, T) after the frozen layers."""
@@ -66,6 +80,26 @@ class TextEncoder(nn.Module):
         for layer in self.bert.encoder.layer[: self.frozen_layers]:
             states = layer(states, attention_mask[:, None, None, :].bool())
         return states
+
+
+def _first_position(layer: Any, states: Tensor, mask: Tensor) -> Tensor:
+    """Return what a BERT layer makes of the first position (N, channels), a sixth of the work of all positions."""
+    attention = layer.attention.self
+
+    def heads(projection: nn.Module, positions: Tensor) -> Tensor:
+        split: Tensor = projection(positions).unflatten(-1, (attention.num_attention_heads, -1))
+        return split.transpose(1, 2)
+
+    first = states[:, :1]
+    seen = functional.scaled_dot_product_attention(
+        heads(attention.query, first),
+        heads(attention.key, states),
+        heads(attention.value, states),
+        attn_mask=mask,
+        dropout_p=attention.dropout.p if attention.training else 0.0,
+    )
+    latent: Tensor = layer.feed_forward_chunk(layer.attention.output(seen.transpose(1, 2).flatten(2), first))
+    return latent[:, 0]
 
 
 def _pretrained(folder: Path, config: BertConfig) -> BertModel:

@@ -28,7 +28,7 @@ def vision_encoder(recipe: Recipe) -> VisionEncoder:
 
 def text_encoder(recipe: Recipe, pretrained: bool = True) -> TextEncoder:
     """Return the recipe's text encoder, its lower layers frozen if the recipe says so."""
-    encoder = TextEncoder(text_encoder_folder(recipe.text_encoder), pretrained)
+    encoder = TextEncoder(text_encoder_folder(recipe.text_encoder), pretrained, recipe.network.text_pooling)
     encoder.freeze(recipe.network.text_layers_frozen)
     return encoder
 

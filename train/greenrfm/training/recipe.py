@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -23,7 +23,8 @@ class Network(Strict):
 
     `vision_weights` has no default: `random`, `{kinetics: FILE}`, or an earlier run or bundle. `text_encoder` is
     `minilm`, a folder with a BERT, or an earlier run; the last becomes that run's BERT here, and its weights
-    `text_weights`. Vision alone needs none. `dilated_export` exports the last stage without its stride and dilated
+    `text_weights`. Vision alone needs none. A report's latent is the [CLS] of the last layer, or with `text_pooling`
+    `mean` the mean of its tokens. `dilated_export` exports the last stage without its stride and dilated
     instead: cells half as large.
     """
 
@@ -33,6 +34,7 @@ class Network(Strict):
     dilated_export: bool = False
     text_encoder: str | None = None
     text_weights: str | None = None
+    text_pooling: Literal["cls", "mean"] = "cls"
     text_layers_frozen: int = Field(0, ge=0)
     max_tokens: int = Field(512, ge=16, le=512)
 
