@@ -324,10 +324,19 @@ def changed(content: str, script: Mapping[str, Any]) -> str:
     return content[: script.get("truncate", len(content))]
 
 
+class Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that go away: tests kill them on purpose."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), BrokenPipeError | ConnectionResetError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     Handler.state = State(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
-    server.daemon_threads = True
+    server = Quiet(("127.0.0.1", int(sys.argv[2])), Handler)
     if len(sys.argv) > 3:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(sys.argv[3], sys.argv[4])

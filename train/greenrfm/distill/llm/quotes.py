@@ -17,6 +17,7 @@ ENDS = " \t\r\n\"'“”„‚‘’«»`…."
 SAME = str.maketrans(
     {**dict.fromkeys("‘’‚‛′`´ʼ", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—−", "-"), "ı": "i"}
 )
+LETTER = re.compile(r"[^\W_]")
 
 
 class Quotes:
@@ -136,8 +137,7 @@ def _clusters(text: str) -> Iterator[Span]:
 
 
 def _shows_something(quotation: str) -> bool:
-    letters = sum(letter.isalnum() for letter in quotation)
-    return letters >= (LEAST_WIDE if WIDE.search(quotation) else LEAST_LETTERS)
+    return len(LETTER.findall(quotation)) >= (LEAST_WIDE if WIDE.search(quotation) else LEAST_LETTERS)
 
 
 def _occurrences(text: str, wanted: str) -> Iterator[Span]:
