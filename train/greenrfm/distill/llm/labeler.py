@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from greenrfm.distill.cost import Meter
 from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled, Usage, normal_beside
@@ -95,6 +96,7 @@ class LlmLabeler:
         self._talk = Conversation(endpoint, temperature, seed, meter)
         self._deidentify = deidentify
         self._lexicon = LexiconLabeler(finding_set) if cross_check else None
+        self._beside = ThreadPoolExecutor(1, "lexicon")
         self._context = context_tokens
         self._lock = threading.Lock()
         self._instructions = {each: self._prompt.instructions(finding_set, each) for each in Form}
@@ -169,7 +171,8 @@ class LlmLabeler:
     def _read(self, text: str, form: Form) -> tuple[dict[str, Evidence], Usage]:
         """Return the evidence in `text`, piece by piece if it is long, and what that cost."""
         sentences = sentence_spans(text)
-        known = CrossCheck(self._lexicon, text) if self._lexicon else None
+        # The lexicon reads while the server does.
+        known = self._beside.submit(CrossCheck, self._lexicon, text) if self._lexicon else None
         pieces = cut(text, (0, len(text)), sentences, self._rooms[form])[::-1]
         found, usage = dict.fromkeys(self.finding_set.keys, NOTHING), Usage()
         try:
@@ -198,7 +201,7 @@ class LlmLabeler:
             raise Unlabelled(str(invalid), usage) from None
 
     def _read_piece(
-        self, text: str, piece: Span, sentences: Sequence[Span], form: Form, known: CrossCheck | None
+        self, text: str, piece: Span, sentences: Sequence[Span], form: Form, known: Future[CrossCheck] | None
     ) -> tuple[dict[str, Evidence], Usage]:
         start, stop = piece
         inside = [span for span in sentences if span[0] < stop and span[1] > start]
@@ -238,8 +241,8 @@ class LlmLabeler:
         return (self._context - used) // (2 if form is Form.COMMA else 1)
 
 
-def _checked(found: dict[str, Evidence], known: CrossCheck | None, within: Span) -> dict[str, Evidence]:
+def _checked(found: dict[str, Evidence], known: Future[CrossCheck] | None, within: Span) -> dict[str, Evidence]:
     """Return `found`; raise Invalid if the lexicon shows that the report was not read."""
-    if known and (fault := known.fault(found, within)):
+    if known and (fault := known.result().fault(found, within)):
         raise Invalid(fault)
     return found
