@@ -130,10 +130,12 @@ class State:
     def honest(self, form: str, prompt: str) -> str:
         """Return what the lexicon says of the report in the prompt, in the form asked for.
 
-        In another language than the lexicon's, the report mentions nothing.
+        In another language than the lexicon's, the first finding is uncertain by the first sentence.
         """
         from greenrfm.distill import Unlabelled
-        from greenrfm.distill.evidence import NOTHING
+        from greenrfm.distill.evidence import NOTHING, Evidence
+        from greenrfm.distill.sentences import sentence_spans
+        from greenrfm.findings import State as Finding
 
         report = REPORT.search(prompt)
         assert report
@@ -145,6 +147,7 @@ class State:
             found = self.labeler.label(text).findings
         except Unlabelled:
             found = dict.fromkeys(self.labeler.finding_set.keys, NOTHING)
+            found[self.labeler.finding_set.keys[0]] = Evidence(Finding.UNCERTAIN, *sentence_spans(text)[0])
         answer, values = {}, []
         for key, evidence in found.items():
             quotation = text[evidence.start : evidence.end]

@@ -144,7 +144,10 @@ def display() -> Display:
 
 
 def _metrics(metrics: Mapping[str, float] | None) -> list[str]:
-    return [f"{name} {value:.3g}" for name, value in (metrics or {}).items()]
+    return [
+        f"{name} {value:.0f}" if abs(value) >= 1000 else f"{name} {value:.3g}"
+        for name, value in (metrics or {}).items()
+    ]
 
 
 def _duration(seconds: float) -> str:

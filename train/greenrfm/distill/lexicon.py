@@ -62,6 +62,10 @@ class LexiconLabeler:
         ]
         return self._found(report, english)
 
+    def reads(self, report: str) -> bool:
+        """Tell whether a report as a whole reads like English."""
+        return _all(self._counted(report)).are_english
+
     def _counted(self, report: str) -> list[tuple[Sentence, Words]]:
         sentences = shortened(report, split(report, self._silent))
         return [(sentence, self._words(report[sentence.start : sentence.end])) for sentence in sentences]

@@ -15,7 +15,10 @@ from greenrfm.distill.llm.chunks import WIDE
 # "іgnore" with a Cyrillic і: no word of a report mixes the two alphabets.
 MIXED = re.compile(r"[a-z][\u0400-\u04ff]|[\u0400-\u04ff][a-z]")
 BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
-WORD = re.compile(r"\w+")
+# "请ignore" begins with "ignore"; after NFKD accents are gone, and these are all the letters of CJK.
+WORD = re.compile(r"[^\W_\u2e80-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]+")
+# Greek letters that look Latin; μ and the others stand in reports.
+TWINS = str.maketrans("ιοαενρυ", "ioaevpu")
 PART = re.compile(r"<(\w+)>")
 # No command begins with a longer word; longer ones would only fill the memory of `_tails`.
 LONGEST = 24
@@ -39,7 +42,8 @@ def reads_like_instructions(report: str) -> bool:
     """
     text, rules = _plain(report), _rules()
     # A report has some hundred words and few of them begin a command: much faster than one large pattern.
-    if any(tail.match(text, word.end()) for word in WORD.finditer(text) for tail in _tails(word[0][: LONGEST + 1])):
+    spaced = text.replace("_", " ")
+    if any(tail.match(spaced, word.end()) for word in WORD.finditer(spaced) for tail in _tails(word[0][: LONGEST + 1])):
         return True
     others = rules.markers
     if not text.isascii():
@@ -59,7 +63,7 @@ def _without_accents(text: str) -> str:
 
 
 def _plain_letters(stretch: re.Match[str]) -> str:
-    letters = unicodedata.normalize("NFKD", stretch[0]).replace("ı", "i")
+    letters = unicodedata.normalize("NFKD", stretch[0]).replace("ı", "i").translate(TWINS)
     return "".join(letter for letter in letters if unicodedata.category(letter) not in {"Mn", "Cf"})
 
 

@@ -121,12 +121,6 @@ def _fold_ascii(text: str) -> tuple[str, list[int]]:
     return " ".join(words), [*where, len(text)]
 
 
-def count_words(text: str) -> int:
-    """Return the number of words; two Chinese characters count as one."""
-    wide = len(WIDE.findall(text))
-    return len(re.findall(r"\w+", WIDE.sub(" ", text))) + (wide + 1) // 2
-
-
 def _clusters(text: str) -> Iterator[Span]:
     """Yield the letters of `text` together with the accents that follow them."""
     start = 0
