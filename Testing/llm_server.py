@@ -130,10 +130,12 @@ class State:
     def honest(self, form: str, prompt: str) -> str:
         """Return what the lexicon says of the report in the prompt, in the form asked for.
 
-        In another language than the lexicon's, the report mentions nothing.
+        In another language than the lexicon's, the first finding is uncertain by the first sentence.
         """
         from greenrfm.distill import Unlabelled
-        from greenrfm.distill.evidence import NOTHING
+        from greenrfm.distill.evidence import NOTHING, Evidence
+        from greenrfm.distill.sentences import sentence_spans
+        from greenrfm.findings import State as Finding
 
         report = REPORT.search(prompt)
         assert report
@@ -145,6 +147,7 @@ class State:
             found = self.labeler.label(text).findings
         except Unlabelled:
             found = dict.fromkeys(self.labeler.finding_set.keys, NOTHING)
+            found[self.labeler.finding_set.keys[0]] = Evidence(Finding.UNCERTAIN, *sentence_spans(text)[0])
         answer, values = {}, []
         for key, evidence in found.items():
             quotation = text[evidence.start : evidence.end]
@@ -324,10 +327,19 @@ def changed(content: str, script: Mapping[str, Any]) -> str:
     return content[: script.get("truncate", len(content))]
 
 
+class Quiet(ThreadingHTTPServer):
+    """Says nothing of clients that go away: tests kill them on purpose."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), BrokenPipeError | ConnectionResetError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     Handler.state = State(sys.argv[1])
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler)
-    server.daemon_threads = True
+    server = Quiet(("127.0.0.1", int(sys.argv[2])), Handler)
     if len(sys.argv) > 3:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(sys.argv[3], sys.argv[4])

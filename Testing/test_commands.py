@@ -182,6 +182,15 @@ def test_a_log_gets_ten_lines_per_stage_with_metrics(capsys: pytest.CaptureFixtu
     assert lines[9:] == ["stage 1 vision: 100 % (1000/1000), loss 0.5", "export: 100 % (3/3)"]
 
 
+def test_a_slow_stage_gets_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    with LineDisplay(clock=lambda: now) as show:
+        for done in range(5):
+            show("label reports", done, 1000)
+            now += 25
+    assert capsys.readouterr().err.splitlines() == ["label reports: 0 % (3/1000), 415 min 25 s left"]
+
+
 def test_a_bar_shows_percent_and_metrics_and_leaves_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
     screen = io.StringIO()
     with BarDisplay(Console(file=screen, force_terminal=True, width=120)) as show:

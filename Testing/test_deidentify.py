@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenrfm.distill.deidentify import Deidentified, Deidentifier, deidentify, in_words
-from greenrfm.distill.identifiers import PLACEHOLDER, Kind
+from greenrfm.distill.deidentify import RULES, Deidentified, Deidentifier, deidentify, in_words
+from greenrfm.distill.identifiers import PLACEHOLDER, Kind, number_starts
+from greenrfm.distill.number_rules import LISTS_GATE
 from planted_identifiers import CLINICAL, planted
 
 GOES = [
@@ -159,6 +160,18 @@ def test_nothing_else_changes_and_every_place_maps_back(report: str) -> None:
     places = [result.to_original(at, at) for at in range(len(result.text) + 1)]
     assert all(start <= end for start, end in places)
     assert places == sorted(places)
+
+
+@settings(max_examples=300, deadline=None)
+@given(REPORTS)
+def test_where_a_rule_looks_is_where_it_matches(report: str) -> None:
+    numbers = number_starts(report)
+    for rule in RULES:
+        matches = [match.span() for match in rule.pattern.finditer(report)]
+        if rule.at_numbers:
+            assert [match.span() for match in rule.matches(report, numbers)] == matches
+        if rule.kind and rule.gate is not LISTS_GATE and not rule.gate(report, numbers):
+            assert not [match for match in rule.pattern.finditer(report) if rule.judge(match)]
 
 
 def test_counts_are_kept_over_threads_and_told_without_content() -> None:

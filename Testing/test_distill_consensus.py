@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 from command_line import Command, one_line, write_csv
 from greenrfm.distill import Evidence, Labeler, Labelled, LexiconLabeler, Unlabelled, Usage
-from greenrfm.distill.agreement import agreement
+from greenrfm.distill.agreement import agreement, as_text
 from greenrfm.distill.consensus import Consensus, merge
-from greenrfm.distill.evidence import NOTHING, RANK
+from greenrfm.distill.evidence import NOTHING, RANK, NotRead
 from greenrfm.distill.evidence_file import read_evidence
 from greenrfm.distill.journal import Journal
 from greenrfm.distill.run import distill_reports
 from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet, State, load_finding_set
+from llm_labelers import make
+from llm_server import start
 
 CHEST = load_finding_set("chest-ct-18")
 P, A, U, N = State.PRESENT, State.ABSENT, State.UNCERTAIN, State.NOT_MENTIONED
@@ -103,6 +105,54 @@ def test_a_report_that_one_cannot_label_is_labelled_by_none_and_still_costs() ->
     with pytest.raises(Unlabelled, match="llm2: the answer was cut off") as caught:
         both.label(REPORT)
     assert caught.value.usage == Usage(15, 3, 4)
+
+
+GERMAN = "Kleiner Pleuraerguss links. Kein Herdbefund. Das Herz ist nicht vergrößert."
+
+
+def test_a_labeler_that_does_not_read_the_language_abstains() -> None:
+    lexicon = ("lexicon", LexiconLabeler(CHEST))
+    bold = ("llm1", Says(lambda report: {"pleural_effusion": evidence(P), "lung_nodule": evidence(A, 28)}))
+    shy = ("llm2", Says(lambda report: {"pleural_effusion": evidence(P)}))
+    answer = Consensus([lexicon, bold, shy]).label(GERMAN)
+    assert answer.findings["pleural_effusion"] == Evidence(P, 0, 15, votes=(("llm1", P), ("llm2", P)))
+    assert answer.findings["lung_nodule"].votes == (("llm1", A), ("llm2", N))
+    assert answer.findings["emphysema"] == Evidence(N, 0, 0, votes=(("llm1", N), ("llm2", N)))
+    assert answer.usage == Usage(20, 4, 2)
+
+
+def test_one_labeler_that_reads_the_language_is_no_consensus_and_is_not_asked() -> None:
+    def fail(report: str) -> dict[str, Evidence]:
+        raise AssertionError("nothing may be spent on this report")
+
+    with pytest.raises(NotRead, match=r"lexicon: it does not read like English.*needs two labelers that read it"):
+        Consensus([("lexicon", LexiconLabeler(CHEST)), ("llm", Says(fail))]).label(GERMAN)
+
+
+def test_real_models_are_a_consensus_of_their_own_on_a_german_report(tmp_path: Path) -> None:
+    effusion = {"pleural_effusion": ["present", "Kleiner Pleuraerguss links."]}
+    nodule, no_nodule = ({"lung_nodule": [state, "Kein Herdbefund."]} for state in ("present", "absent"))
+    with start() as server:
+        members = [("lexicon", LexiconLabeler(CHEST)), *((f"llm{seed}", make(server, seed=seed)) for seed in (1, 2))]
+        server.then({"states": effusion | no_nodule}, {"states": effusion | nodule})
+        with Journal(tmp_path / "labels.csv") as journal:
+            studies = [("s1", GERMAN), ("s2", "There is emphysema. No nodule."), ("s3", GERMAN + " Keine Fraktur.")]
+            summary = distill_reports(Consensus(members), studies, journal)
+    assert summary.outputs.labelled == 3
+    rows = list(read_evidence(tmp_path / "labels.evidence.jsonl"))
+    [disputed] = [row for row in rows if (row["study_id"], row["finding"]) == ("s1", "lung_nodule")]
+    assert (disputed["state"], disputed["votes"]) == ("uncertain", {"llm1": "absent", "llm2": "present"})
+    # On s3 the models say nothing: even then the lexicon's silence is not taken for agreement.
+    result = agreement(CHEST.keys, 3, rows)
+    assert {tuple(pair["labelers"]): pair["n"] for pair in result["pairs"]} == {
+        ("lexicon", "llm1"): 1, ("lexicon", "llm2"): 1, ("llm1", "llm2"): 3
+    }  # fmt: skip
+    pairs = {tuple(pair["labelers"]): pair["findings"]["lung_nodule"] for pair in result["pairs"]}
+    assert (pairs["llm1", "llm2"]["n"], pairs["llm1", "llm2"]["contradictions"]) == (3, 1)
+    assert (pairs["lexicon", "llm1"]["n"], pairs["lexicon", "llm1"]["agreement"]) == (1, 1.0)
+    only_german = agreement(CHEST.keys, 2, [row for row in rows if row["study_id"] != "s2"])
+    assert only_german["pairs"][0]["macro"] == {"agreement": None, "kappa": None, "findings": 0}
+    assert "lexicon and llm1 read no study both\n" in as_text(only_german)
 
 
 def test_normal_does_not_outlive_a_finding_in_dispute() -> None:

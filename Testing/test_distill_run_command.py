@@ -187,6 +187,30 @@ def test_consensus_and_samples(greenrfm: Command, cohort: Path, server: Server) 
     assert all(each["body"]["temperature"] > 0 for each in server.asked[before:])
 
 
+def test_a_context_with_little_room_is_told_before_the_run(greenrfm: Command, tmp_path: Path) -> None:
+    cohort = tmp_path / "cohort.csv"
+    write_csv(cohort, [["study_id", "patient_id", "report"], ["a", "p", "Small liver cyst."]])
+    with start("abdomen-ct-30") as server:
+        arguments = [*llm(cohort, server)]
+        arguments[arguments.index("chest-ct-18")] = "abdomen-ct-30"
+        told = greenrfm(*arguments)
+        assert "4096 tokens of context leave 312 for a report" in told.err
+        assert "OLLAMA_CONTEXT_LENGTH=8192) and say --context 8192" in told.err
+        assert "tokens of context" not in greenrfm(*arguments, "--context", "8192").err
+
+
+def test_german_reports_need_two_models_for_a_consensus(greenrfm: Command, tmp_path: Path, server: Server) -> None:
+    cohort = tmp_path / "cohort.csv"
+    write_csv(cohort, [["study_id", "patient_id", "report"], ["a", "p", "Kein Pleuraerguss links. Das Herz ist groß."]])
+    arguments = [*llm(cohort, server, "--json")]
+    arguments[arguments.index("llm")] = "consensus"
+    answer = greenrfm(*arguments)
+    assert (answer.code, answer.json["failed"], answer.json["usage"]["requests"]) == (1, 1, 1)
+    assert "needs two labelers that read it" in cohort.with_name("labels.failed.csv").read_text()
+    answer = greenrfm(*arguments, "--samples", "2", "--fresh")
+    assert (answer.code, answer.json["labelled"]) == (0, 1)
+
+
 def test_identifiers_are_taken_out_where_asked_and_counted_once(
     greenrfm: Command, tmp_path: Path, server: Server
 ) -> None:
@@ -340,20 +364,20 @@ def test_ctrl_c_ends_at_once_with_a_sentence_and_the_labels_so_far(tmp_path: Pat
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
-# Failed twice on a loaded machine in some twenty runs, alone never; the cause is not found yet.
-@pytest.mark.flaky(reruns=2)
 def test_killed_while_a_server_answers_the_next_run_goes_on(greenrfm: Command, tmp_path: Path, server: Server) -> None:
     cohort = make_cohort(tmp_path / "cohort.csv", 120)
     server.set(delay=0.03)
     asked = 0
     for _ in range(4):
+        # On a loaded machine the kill comes late: without an end to the answers nothing would be left to kill.
+        server.then(*[{}] * 16, *[{"delay": 60}] * 8)
         child = spawn(*llm(cohort, server, "--workers", "4"))
         wait_for(server, asked + 12)
         child.kill()
         child.communicate()
         time.sleep(0.1)
         asked = len(server.asked)
-    server.set(delay=0)
+    server.set(delay=0, script=[])
     answer = greenrfm(*llm(cohort, server, "--json"))
     assert answer.code == 0, answer.err
     assert answer.json["labelled"] == 120

@@ -55,7 +55,7 @@ def test_every_other_host_needs_its_name(url: str) -> None:
     name = (urlsplit(url).hostname or "").lower()
     with pytest.raises(UserError, match="--allow-host") as refused:
         check_endpoint(url)
-    assert f"--allow-host {name}." in str(refused.value)
+    assert f"--allow-host {name}" in str(refused.value)
     assert check_endpoint(url, [name]).remote
 
 
@@ -141,7 +141,7 @@ AMBIGUOUS = [
 
 @pytest.mark.parametrize("url", AMBIGUOUS, ids=ascii)
 def test_what_could_be_read_in_two_ways_is_refused(url: str) -> None:
-    with pytest.raises(UserError, match=r"\.$"):
+    with pytest.raises(UserError, match="the endpoint"):
         check_endpoint(url, [url, "localhost", "127.0.0.1"], plain_http=True)
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from greenrfm.distill.evidence import NOTHING, Evidence
 from greenrfm.distill.llm.answer import Invalid, check, from_numbers, from_quotations, parse_comma, parse_json
-from greenrfm.distill.llm.chunks import cut, halves, least_tokens, most_tokens
+from greenrfm.distill.llm.chunks import count_words, cut, halves, least_tokens, most_tokens
 from greenrfm.distill.llm.forms import STATES, Form, grammar, schema
-from greenrfm.distill.llm.quotes import Quotes, count_words, fold
+from greenrfm.distill.llm.quotes import Quotes, fold
 from greenrfm.distill.sentences import split
 from greenrfm.findings import State
 

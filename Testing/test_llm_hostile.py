@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +19,7 @@ import pytest
 import llm_server
 from greenrfm.distill import Unlabelled
 from greenrfm.distill.llm import Endpoint, Form, LlmLabeler
+from greenrfm.distill.llm.answer import Invalid, parse_comma, parse_json
 from greenrfm.errors import UserError
 from greenrfm.findings import State
 from llm_labelers import CHEST, EFFUSION, REPORT, make
@@ -157,6 +159,49 @@ def test_no_redirect_is_followed(server, status):
         with pytest.raises(UserError, match="sends requests elsewhere"):
             make(server).label(REPORT)
         assert other.asked == []
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://a\xff", "//"])
+def test_a_redirect_to_no_address_ends_the_run(server, location):
+    server.then({"status": 302, "headers": {"Location": location}})
+    with pytest.raises(UserError, match="sends requests elsewhere"):
+        make(server).label(REPORT)
+
+
+@pytest.mark.parametrize("status", [200, 302, 500])
+def test_an_answer_that_unpacks_to_gigabytes_is_not_unpacked(server, status):
+    headers = {"Location": "http://127.0.0.1/"} if status == 302 else {}
+    server.then({"status": status, "raw": 300_000_000 * " ", "gzip": True, "headers": headers})
+    tracemalloc.start()
+    try:
+        with pytest.raises((UserError, Unlabelled)):
+            make(server, attempts=1).label(REPORT)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("blanks", [190_000 * " ", 190_000 * "\n", 95_000 * " \n"])
+@pytest.mark.parametrize("frame", ["```json\n%s", "0@1%sx", "?%s,", "{%s", "%s```"])
+def test_an_answer_of_blanks_does_not_hold_the_run_up(frame, blanks):
+    began = time.process_time()
+    for parse in (parse_json, parse_comma):
+        with pytest.raises(Invalid):
+            parse(frame % blanks, ("a", "b"))
+    assert time.process_time() - began < 2
+
+
+def test_a_number_of_too_many_digits_is_no_answer(server):
+    server.then(*[{"content": '{"a": ' + 5000 * "1" + "}"}] * 2)
+    with pytest.raises(Unlabelled, match="not one JSON object"):
+        make(server, attempts=2).label(REPORT)
+
+
+def test_a_models_name_that_is_no_name_is_not_taken(server):
+    server.set(models=["evil\x1b]0;title"])
+    with pytest.raises(UserError, match="without a proper name; say --model") as error:
+        make(server, model="").find_form()
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")

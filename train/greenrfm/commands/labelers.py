@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Name = Literal["lexicon", "llm", "consensus"]
 LOCAL = "http://127.0.0.1:11434/v1"  # Ollama's
+# Half of 800 real reports are longer than 550 tokens, one in twenty than 1,270.
+FEW_TOKENS = 800
 # Samples at temperature 0 would be the same one.
 SAMPLING_TEMPERATURE = 0.7
 
@@ -119,6 +121,13 @@ class Making:
         count = self._server.samples
         first = self._llm(1, form, self._server.model, meter)
         form = first.find_form().value
+        if first.room < FEW_TOKENS:
+            better = first.context_for(FEW_TOKENS)
+            sentence(
+                f"{self._server.context_tokens} tokens of context leave {first.room} for a report, so many are read "
+                f"in pieces, which costs time; better let the server give {better} (Ollama: "
+                f"OLLAMA_CONTEXT_LENGTH={better}) and say --context {better}"
+            )
         llms = (first, *(self._llm(number, form, first.model, meter) for number in range(2, count + 1)))
         members: list[tuple[str, Labeler]] = [("lexicon", LexiconLabeler(self._finding_set))]
         members = members if self._name == "consensus" else []

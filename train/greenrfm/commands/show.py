@@ -1,10 +1,10 @@
-"""Progress on stderr: a bar for people, a line at every tenth for logs; results on stdout."""
+"""Progress on stderr: a bar for people, a line at every tenth or minute for logs; results on stdout."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -56,25 +56,30 @@ class Display:
 
 
 class LineDisplay(Display):
-    """A plain line per tenth of a stage, so that a log stays readable."""
+    """A plain line per tenth of a stage, so that a log stays readable, and after `QUIET_S` without one."""
 
-    def __init__(self) -> None:
+    QUIET_S = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin; `clock` tells seconds."""
+        self._clock = clock
         self._stage = ""
         self._first = self._last = self._tenth = 0
-        self._began = 0.0
+        self._began = self._printed = 0.0
 
     def __call__(self, stage: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Print a line if another tenth of the stage is finished."""
+        """Print a line if another tenth of the stage is finished, or the last line is long ago."""
+        now = self._clock()
         if stage != self._stage or done < self._last:
-            self._stage, self._first, self._tenth, self._began = stage, done, 0, time.monotonic()
-        self._last = done
+            self._stage, self._first, self._tenth, self._began, self._printed = stage, done, 0, now, now
+        is_further, self._last = done > self._last, done
         tenth = 10 * done // max(total, 1)
-        if tenth <= self._tenth:
+        if tenth <= self._tenth and not (is_further and now - self._printed >= self.QUIET_S):
             return
-        self._tenth = tenth
+        self._tenth, self._printed = tenth, now
         parts = [f"{stage}: {100 * done // max(total, 1)} % ({done}/{total})", *_metrics(metrics)]
         if self._first < done < total:
-            seconds = (time.monotonic() - self._began) / (done - self._first) * (total - done)
+            seconds = (now - self._began) / (done - self._first) * (total - done)
             parts.append(f"{_duration(seconds)} left")
         print(", ".join(parts), file=sys.stderr, flush=True)
 
@@ -139,7 +144,10 @@ def display() -> Display:
 
 
 def _metrics(metrics: Mapping[str, float] | None) -> list[str]:
-    return [f"{name} {value:.3g}" for name, value in (metrics or {}).items()]
+    return [
+        f"{name} {value:.0f}" if abs(value) >= 1000 else f"{name} {value:.3g}"
+        for name, value in (metrics or {}).items()
+    ]
 
 
 def _duration(seconds: float) -> str:

@@ -24,18 +24,20 @@ def agreement(keys: Sequence[str], studies: int, rows: Iterable[Mapping[str, Any
         The findings.
     studies
         How many studies have labels: what has no row, all labelers passed over in silence. Studies that
-        a person labelled because a labeler failed are left out.
+        a person labelled because a labeler failed are left out, and for a pair those on which one of the
+        two has no vote: it does not read their language.
     rows
         Those of labels.evidence.jsonl. A person's override changes nothing here: its `was` counts.
 
     Returns
     -------
     `{"n": studies, "states": "the four states, not mentioned included", "pairs": [{"labelers": [a, b],
-    "macro": {"agreement", "kappa", "findings": how many have a kappa}, "findings": {key: {"n",
-    "agreement": share, "kappa": Cohen's (1960) or None, "contradictions", "table": 4 × 4 counts, rows a,
-    columns b, in the order of "order"}}}], "order": names of the states}`. Kappa is None where both say one
-    and the same of every study: then chance alone agrees as well. A contradiction is any difference but
-    a denial beside silence.
+    "n": studies that both read, "macro": {"agreement", "kappa", "findings": how many have a kappa},
+    "findings": {key: {"n", "agreement": share, "kappa": Cohen's (1960) or None, "contradictions",
+    "table": 4 × 4 counts, rows a, columns b, in the order of "order"}}}], "order": names of the states}`.
+    Kappa is None where both say one and the same of every study: then chance alone agrees as well.
+    Agreement is None too where they read no study both. A contradiction is any difference but a denial
+    beside silence.
 
     Raises UserError if the labels are not a consensus.
 
@@ -59,7 +61,7 @@ def agreement(keys: Sequence[str], studies: int, rows: Iterable[Mapping[str, Any
         if not votes:
             alike[key][_index(row.get("override", {}).get("was", row["state"]))] += 1
             continue
-        for pair in combinations(names, 2):
+        for pair in combinations((name for name in names if name in votes), 2):
             of_pair = tables.setdefault(pair, {each: np.zeros((len(_ORDER), len(_ORDER)), np.int64) for each in keys})
             of_pair[key][_index(votes[pair[0]]), _index(votes[pair[1]])] += 1
     if not names:
@@ -73,12 +75,13 @@ def agreement(keys: Sequence[str], studies: int, rows: Iterable[Mapping[str, Any
             silent = np.array([studies - mentioned[key] if state is State.NOT_MENTIONED else 0 for state in _ORDER])
             findings[key] = _describe(table + np.diag(alike[key] + silent))
         kappas = [each["kappa"] for each in findings.values() if each["kappa"] is not None]
+        both = max(each["n"] for each in findings.values())
         macro = {
-            "agreement": float(np.mean([each["agreement"] for each in findings.values()])),
+            "agreement": float(np.mean([each["agreement"] for each in findings.values()])) if both else None,
             "kappa": float(np.mean(kappas)) if kappas else None,
             "findings": len(kappas),
         }
-        pairs.append({"labelers": list(pair), "macro": macro, "findings": findings})
+        pairs.append({"labelers": list(pair), "n": both, "macro": macro, "findings": findings})
     return {
         "n": studies,
         "states": "the four states, not mentioned included",
@@ -93,6 +96,8 @@ def _index(state: str) -> int:
 
 def _describe(table: NDArray[np.int64]) -> dict[str, Any]:
     total = int(table.sum())
+    if not total:
+        return {"n": 0, "agreement": None, "kappa": None, "contradictions": 0, "table": table.tolist()}
     observed = float(np.trace(table) / total)
     expected = float((table.sum(axis=1) * table.sum(axis=0)).sum() / total**2)
     absent, silent = _ORDER.index(State.ABSENT), _ORDER.index(State.NOT_MENTIONED)
@@ -111,6 +116,9 @@ def as_text(result: Mapping[str, Any]) -> str:
     lines = []
     for pair in result["pairs"]:
         first, second = pair["labelers"]
+        if not pair["n"]:
+            lines.append(f"{first} and {second} read no study both")
+            continue
         header = ["finding", "agreement", "kappa", "contradictions", "both present", f"only {first}", f"only {second}"]
         table = [header]
         for key, values in pair["findings"].items():
@@ -128,5 +136,5 @@ def as_text(result: Mapping[str, Any]) -> str:
         lines += [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
-        lines.append(f"{first} and {second} on {result['n']} studies, {result['states']}; only: present for that one")
+        lines.append(f"{first} and {second} on {pair['n']} studies, {result['states']}; only: present for that one")
     return "\n".join(lines)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from greenrfm.distill.evidence import RANK, Evidence, Labeler, Labelled, Unlabelled, Usage
+from greenrfm.distill.evidence import RANK, Evidence, Labeler, Labelled, NotRead, Unlabelled, Usage, normal_beside
 from greenrfm.findings import State
 
+TOO_FEW = "a consensus needs two labelers that read it, such as --samples 2"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -16,7 +18,8 @@ class Consensus:
 
     A finding keeps its state where all say the same. A denial beside silence stays a denial: silence
     does not contradict it. Whatever else differs is uncertain, with the sentence of the labeler that
-    goes furthest (present before uncertain before absent), and `votes` names who said what.
+    goes furthest (present before uncertain before absent), and `votes` names who said what. A labeler
+    that does not read the report's language abstains if two others are left.
     """
 
     name = "consensus"
@@ -40,22 +43,35 @@ class Consensus:
         self.settings = "; ".join(dict.fromkeys(filter(None, settings)))
 
     def label(self, report: str) -> Labelled:
-        """Return the consensus; raises Unlabelled if one of the labelers could not label the report."""
-        answers: list[Labelled] = []
+        """Return the consensus of all labelers that read the report's language.
+
+        Where one does not, the evidence of every finding names the votes, so that nobody takes its
+        silence for agreement. Raises NotRead if fewer than two labelers are left, and Unlabelled if one
+        could not label the report for another reason.
+        """
+        answers: list[tuple[str, Labelled]] = []
+        abstained: list[str] = []
         usage = Usage()
         for name, labeler in self._labelers:
             try:
-                answers.append(labeler.label(report))
+                answers.append((name, labeler.label(report)))
+            except NotRead as error:
+                abstained.append(name)
+                usage += error.usage
+                if len(self._labelers) - len(abstained) < 2:
+                    raise NotRead(f"{', '.join(abstained)}: {error}; {TOO_FEW}", usage) from error
+                continue
             except Unlabelled as error:
                 raise Unlabelled(f"{name}: {error}", usage + error.usage) from error
-            usage += answers[-1].usage
-        names = [name for name, _ in self._labelers]
-        found = {
-            key: merge(list(zip(names, (answer.findings[key] for answer in answers), strict=True)))
-            for key in self.finding_set.keys
-        }
-        if "normal" in found:
-            found["normal"] = _normal(found, names)
+            usage += answers[-1][1].usage
+        votes = {key: [(name, answer.findings[key]) for name, answer in answers] for key in self.finding_set.keys}
+        found = {key: merge(each) for key, each in votes.items()}
+        if abstained:
+            found = {key: replace(each, votes=_named(votes[key])) for key, each in found.items()}
+        if "normal" in found and found["normal"].state is State.PRESENT:
+            # Where findings are in dispute, nothing is normal for sure, though all say so.
+            normal = normal_beside(found)
+            found["normal"] = replace(normal, rule="", votes=_named(votes["normal"])) if normal else found["normal"]
         return Labelled(found, usage)
 
 
@@ -67,22 +83,13 @@ def merge(votes: Sequence[tuple[str, Evidence]]) -> Evidence:
     if len(states) == 1:
         return Evidence(best.state, best.start, best.end)
     state = State.UNCERTAIN if is_disagreement(states) else State.ABSENT
-    return Evidence(state, best.start, best.end, votes=tuple((name, evidence.state) for name, evidence in votes))
+    return Evidence(state, best.start, best.end, votes=_named(votes))
+
+
+def _named(votes: Sequence[tuple[str, Evidence]]) -> tuple[tuple[str, State], ...]:
+    return tuple((name, evidence.state) for name, evidence in votes)
 
 
 def is_disagreement(states: set[State]) -> bool:
     """Tell whether these votes contradict each other; a denial and silence do not."""
     return len(states) > 1 and states != {State.ABSENT, State.NOT_MENTIONED}
-
-
-def _normal(found: dict[str, Evidence], names: Sequence[str]) -> Evidence:
-    """Return the state of 'normal' as far as the other findings allow: it says that all of them are absent."""
-    normal = found["normal"]
-    others = [evidence for key, evidence in found.items() if key != "normal"]
-    worst = max(others, key=lambda each: RANK[each.state], default=normal)
-    if normal.state is not State.PRESENT or RANK[worst.state] < RANK[State.UNCERTAIN]:
-        return normal
-    state = State.ABSENT if worst.state is State.PRESENT else State.UNCERTAIN
-    # Present without votes: all said so.
-    votes = normal.votes or tuple((name, State.PRESENT) for name in names)
-    return Evidence(state, worst.start, worst.end, votes=votes)

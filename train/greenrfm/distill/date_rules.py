@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import re
 
-from greenrfm.distill.identifiers import BLANK, EDGE, REMOVED, Judge, Kind, Rule, any_of, whole
+from greenrfm.distill.identifiers import (
+    BLANK,
+    EDGE,
+    REMOVED,
+    Gate,
+    Judge,
+    Kind,
+    Rule,
+    always,
+    any_of,
+    holding,
+    holding_match,
+    holding_number,
+    whole,
+)
 from greenrfm.distill.number_rules import LISTS_GATE, UNIT
 
 MONTH = rf"(?P<month>{any_of('months')})\b\.?"
@@ -81,56 +95,51 @@ def _time(match: re.Match[str]) -> tuple[int, int] | None:
     return match.span("it") if _part(0, 23, match["h"]) and _part(0, 59, match["m"]) else None
 
 
-def _dates(*patterns: str, gate: re.Pattern[str], judge: Judge = whole) -> list[Rule]:
-    return [Rule(Kind.DATE, re.compile(f"(?P<it>{pattern})"), judge, gate) for pattern in patterns]
+def _dates(*patterns: str, gate: Gate = always, judge: Judge = whole, at_numbers: bool = True) -> list[Rule]:
+    return [Rule(Kind.DATE, re.compile(f"(?P<it>{pattern})"), judge, gate, at_numbers) for pattern in patterns]
 
-
-YEAR_GATE = re.compile("19[0-9][0-9]|20[0-9][0-9]")
-MONTH_SIGN, CLOCK_GATE = re.compile("月"), re.compile(r":\d\d|\d\.\d\d")
 
 # Dates that are nothing else, found before the clinical numbers are set aside.
 SURE_DATES = [
     *_dates(
         rf"{EDGE}{CENTURY}(?P<s>[-./])(?P<b>\d\d?)(?P=s)(?P<c>\d\d?)(?!\d)",
-        gate=YEAR_GATE,
         judge=_year_first,
     ),
     *_dates(
         rf"(?:{ALONE}\d{{1,2}}\.{BLANK}?-{BLANK}?)?{ALONE}(?P<a>\d\d?){BLANK}?[-./]{BLANK}?"
         rf"(?P<b>\d\d?){BLANK}?[-./]{BLANK}?{YEAR}",
-        gate=YEAR_GATE,
         judge=_numeric,
     ),
-    *_dates(rf"{ALONE}{DAY}{ORDINAL}{OF}{MONTH}{OF}{YEAR}", gate=YEAR_GATE, judge=_not_counted),
+    *_dates(rf"{ALONE}{DAY}{ORDINAL}{OF}{MONTH}{OF}{YEAR}", judge=_not_counted),
     *_dates(
         rf"{ALONE}[0-3]\d {{1,2}}[01]\d {{1,2}}{YEAR}",
         rf"{ALONE}[0-3]?\d(?P<month>{any_of('months')}){YEAR}",
-        gate=YEAR_GATE,
     ),
     *_dates(
         rf"{EDGE}{MONTH}(?:{OF}|{BLANK}*{DAY}{ORDINAL}[, \t]*){YEAR}",
-        r"(?<!\d)(?<!\d[.,])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)",
-        gate=YEAR_GATE,
+        gate=holding_number(YEAR),
+        at_numbers=False,
     ),
+    *_dates(r"(?<!\d)(?<!\d[.,])(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"),
     *_dates(
         rf"(?:\d{{2,4}}|{HAN}{{2,4}}){BLANK}?年{BLANK}?{HAN_PART}{BLANK}?月(?:份|{BLANK}?{HAN_PART}{BLANK}?[日号])?",
         rf"\d\d?{BLANK}?月{BLANK}?\d\d?{BLANK}?[日号]",
-        gate=MONTH_SIGN,
+        gate=holding("月"),
+        at_numbers=False,
     ),
 ]
 
 OVER_89 = r"(?P<it>(?<!\d)(?<!\d[.,/-])(?:9\d|1[0-2]\d)(?!\d))"
-AGE_GATE = re.compile(r"9\d|1[0-2]\d")
 AGES = [
     Rule(
         Kind.AGE,
         re.compile(rf"{OVER_89}(?={any_of('old')})(?!{BLANK}*(?i:years?){BLANK}+(?i:ago|earlier|later))"),
-        gate=AGE_GATE,
+        at_numbers=True,
     ),
     Rule(
         Kind.AGE,
         re.compile(rf"{EDGE}{any_of('ages')}{BLANK}?[:=]?{BLANK}?{OVER_89}(?![.,]?\d|{BLANK}?[%x×])"),
-        gate=AGE_GATE,
+        gate=holding_number(r"9\d|1[0-2]\d"),
     ),
 ]
 
@@ -143,50 +152,60 @@ UNSURE_DATES = [
     *_dates(
         rf"{ALONE}(?<!\d-)(?:0?[1-9]|1[0-2])[./-]{YEAR}(?!-)",
         r"(?<!\d)(?<!\d[./-])(?:19|20)\d\d[-/](?:0[1-9]|1[0-2])(?![\d./-])",
-        gate=YEAR_GATE,
         judge=_not_counted,
     ),
     *_dates(
         rf"{ALONE}{DAY}(?:-|{BLANK}){MONTH}(?:-|{BLANK})'?\d\d(?![\d.,/]|{BLANK}?(?:[x×]|{UNIT}))",
-        gate=re.compile(r"\d[ \t-][^\W\d_]{3}"),
         judge=_not_counted,
     ),
     *_dates(
         rf"{ALONE}{DAY}{ORDINAL}{OF}{MONTH}(?!\d)",
-        gate=re.compile(r"\d[^\W\d_.º]{0,2}\.?[ \t-]"),
+        gate=holding_number(r"\d+[^\W\d_.º]{0,2}\.?[ \t-]"),
         judge=_day_first,
     ),
     Rule(
         Kind.DATE,
         re.compile(rf"(?<=[^\W\d_.][ \t])(?P<it>{DAY}(?:st|nd|rd|th)?)(?!\d|[.,/-]\d|{BLANK}?(?:[x×]|{UNIT}))"),
         _after_month,
+        at_numbers=True,
     ),
     Rule(
-        Kind.DATE, re.compile(rf"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ii]m|[Ss]eit|[Ee]n) (?P<it>{MONTH})(?!\w)"), _month_alone
+        Kind.DATE,
+        re.compile(rf"\b(?:[Ii]n|[Ss]ince|[Uu]ntil|[Ii]m|[Ss]eit) (?P<it>{MONTH})(?!\w)"),
+        _month_alone,
+        # A capital behind the end of such a word.
+        holding_match(r"[A-ZÀ-ɏ](?:(?<=[Ii][nm] .)|(?<=[Ss]ince .)|(?<=[Uu]ntil .)|(?<=[Ss]eit .))"),
     ),
-    *_dates(rf"{EDGE}{DAY}{BLANK}+de{BLANK}+{MONTH}", gate=re.compile(r"\d[ \t]+de\b")),
-    Rule(Kind.DATE, re.compile(r"\b(?:[Vv]om|[Aa]m) (?P<it>[0-3]\d\.[01]\d\.)(?!\d)"), gate=re.compile(r"\d\.\d\d\.")),
+    Rule(Kind.DATE, re.compile(rf"[Ee]n (?<!\w[Ee]n )(?P<it>{MONTH})(?!\w)"), _month_alone),
+    *_dates(rf"{EDGE}{DAY}{BLANK}+de{BLANK}+{MONTH}"),
+    Rule(
+        Kind.DATE,
+        re.compile(r"\b(?:[Vv]om|[Aa]m) (?P<it>[0-3]\d\.[01]\d\.)(?!\d)"),
+        gate=holding_number(r"\d\d\.\d\d\."),
+    ),
 ]
+
+
+def _times(*patterns: str, gate: Gate = always, at_numbers: bool = False) -> list[Rule]:
+    return [Rule(Kind.TIME, re.compile(pattern), _time, gate, at_numbers) for pattern in patterns]
+
 
 CLOCK = r"(?P<h>\d\d?)[:.](?P<m>\d\d)"
 ZONE = r"(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"
 NOON = r"(?i:[ap]\.?m\b\.?)"
 # 4:56 alone is a series and an image, 10:30 a place in the breast: only a word or a date makes it a time.
 TIMES = [
-    Rule(Kind.TIME, re.compile(pattern), _time, CLOCK_GATE)
-    for pattern in (
+    *_times(
         rf"(?<!\d)(?<!\d[:.])(?P<it>(?P<h>\d\d?):(?P<m>\d\d):[0-5]\d{ZONE}(?:{BLANK}?{NOON})?)(?![\d:])",
         rf"(?<!\d)(?<!\d[:.])(?P<it>{CLOCK}{BLANK}?(?:{NOON}|(?i:hrs?|hours|uhr)\b))",
+        at_numbers=True,
+    ),
+    *_times(
         rf"{REMOVED}(?:T|,?{BLANK}*(?:(?i:at|um|saat|a las|-){BLANK}*)?)"
         rf"(?P<it>{CLOCK}(?::\d\d)?{ZONE}(?:{BLANK}?(?:{NOON}|(?i:uhr|h)\b))?)(?![\d:])",
         rf"{EDGE}(?i:time|uhrzeit|um|hora|a las|saati?|时间){BLANK}?:?{BLANK}?(?P<it>{CLOCK}(?::\d\d)?)(?![\d:])"
         rf"(?!{BLANK}?(?i:o'?clock|position|hiza|yön|kadran))",
-    )
-] + [
-    Rule(
-        Kind.TIME,
-        re.compile(rf"(?P<it>(?P<h>\d\d?){BLANK}?[时点]{BLANK}?(?P<m>\d\d?){BLANK}?分(?:\d\d?秒)?)"),
-        _time,
-        re.compile("分"),
-    )
+        gate=holding_number(r"(?<=[:.])\d\d"),
+    ),
+    *_times(rf"(?P<it>(?P<h>\d\d?){BLANK}?[时点]{BLANK}?(?P<m>\d\d?){BLANK}?分(?:\d\d?秒)?)", gate=holding("分")),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,20 @@ class Evidence:
 NOTHING = Evidence(State.NOT_MENTIONED, 0, 0)
 
 
+def normal_beside(found: Mapping[str, Evidence]) -> Evidence | None:
+    """Return what the other findings make of 'normal', which says that all of them are absent (METHOD.md).
+
+    It is absent if one of them is present, else uncertain if one is uncertain, with that one's sentence;
+    None if they leave it as it is.
+    """
+    others = (evidence for key, evidence in found.items() if key != "normal")
+    worst = max(others, key=lambda each: RANK[each.state], default=NOTHING)
+    if RANK[worst.state] < RANK[State.UNCERTAIN]:
+        return None
+    state = State.ABSENT if worst.state is State.PRESENT else State.UNCERTAIN
+    return Evidence(state, worst.start, worst.end, f"another finding is {worst.state.name.lower()}")
+
+
 @dataclass(frozen=True)
 class Usage:
     """What labelling cost: requests to a server and the tokens it counted."""
@@ -69,6 +84,10 @@ class Unlabelled(Exception):
         """Keep the reason and what the attempts cost."""
         super().__init__(reason)
         self.usage = usage
+
+
+class NotRead(Unlabelled):
+    """A report in a language that the labeler does not read; another labeler may."""
 
 
 class Labeler(Protocol):

@@ -72,13 +72,13 @@ def check_endpoint(url: str, allowed: Sequence[str] = (), plain_http: bool = Fal
     remote = not _is_loopback(name)
     if remote and name not in {_canonical(entry) for entry in allowed}:
         raise UserError(
-            f"The endpoint is on {name}, so reports would leave this machine; if that host may read them, "
-            f"add --allow-host {name}."
+            f"the endpoint is on {name}, so reports would leave this machine; if that host may read them, "
+            f"add --allow-host {name}"
         )
     if remote and parts.scheme == "http" and not plain_http:
         raise UserError(
-            f"The endpoint on {name} uses http, so anyone on the way can read the reports; "
-            "use https, or add --allow-plain-http if the network is yours."
+            f"the endpoint on {name} uses http, so anyone on the way can read the reports; "
+            "use https, or add --allow-plain-http if the network is yours"
         )
     bracketed = f"[{name}]" if ":" in name else name
     netloc = bracketed if parts.port is None else f"{bracketed}:{port}"
@@ -95,11 +95,11 @@ def _split(url: str) -> SplitResult:
         raise _unreadable()
     if "@" in parts.netloc:
         raise UserError(
-            "The endpoint holds a user name or password; leave them out of the address "
-            "(a key belongs into the environment variable GREENRFM_API_KEY)."
+            "the endpoint holds a user name or password; leave them out of the address "
+            "(a key belongs into the environment variable GREENRFM_API_KEY)"
         )
     if parts.query or parts.fragment or "?" in url or "#" in url:
-        raise UserError("The endpoint has a query (? or #) behind its path; leave that out.")
+        raise UserError("the endpoint has a query (? or #) behind its path; leave that out")
     return parts
 
 
@@ -108,15 +108,15 @@ def _name(parts: SplitResult) -> str:
     name = (parts.hostname or "").lower()
     if not name.isascii():
         raise UserError(
-            "The endpoint's host has letters outside ASCII, which can look like another name; "
-            f"if it is the one you mean, write it as {_punycode(name)}."
+            "the endpoint's host has letters outside ASCII, which can look like another name; "
+            f"if it is the one you mean, write it as {_punycode(name)}"
         )
     if parts.netloc.startswith("["):
         if not re.fullmatch(r"\[[^\]]*\](:\d*)?", parts.netloc):  # "[::1].evil.com"
             raise _unreadable()
         return _ipv6(name)
     if name.endswith("."):
-        raise UserError(f"The endpoint's host {name} ends with a full stop; leave that out.")
+        raise UserError(f"the endpoint's host {name} ends with a full stop; leave that out")
     if not NAME.fullmatch(name):
         raise _unreadable()
     if NUMERIC_END.fullmatch(name):
@@ -129,8 +129,8 @@ def _ipv4(name: str) -> str:
         address = ipaddress.IPv4Address(name)
     except ValueError:
         raise UserError(
-            f"The endpoint's host {name} is a number that programs read differently; "
-            "write an IP address as four decimal numbers such as 127.0.0.1."
+            f"the endpoint's host {name} is a number that programs read differently; "
+            "write an IP address as four decimal numbers such as 127.0.0.1"
         ) from None
     return _not_any(str(address), address)
 
@@ -142,14 +142,14 @@ def _ipv6(name: str) -> str:
         raise _unreadable() from None
     if address.scope_id or address.ipv4_mapped or address.sixtofour or address.teredo:
         raise UserError(
-            f"The endpoint's host [{name}] is an IPv6 spelling of another address; write that address itself."
+            f"the endpoint's host [{name}] is an IPv6 spelling of another address; write that address itself"
         )
     return _not_any(str(address), address)
 
 
 def _not_any(name: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     if address.is_unspecified:
-        raise UserError(f"The endpoint's host {name} is an address to listen on; to connect, write 127.0.0.1.")
+        raise UserError(f"the endpoint's host {name} is an address to listen on; to connect, write 127.0.0.1")
     return name
 
 
@@ -187,4 +187,4 @@ def _punycode(name: str) -> str:
 
 
 def _unreadable() -> UserError:
-    return UserError("The endpoint is no address that can be used; write it like http://127.0.0.1:11434/v1.")
+    return UserError("the endpoint is no address that can be used; write it like http://127.0.0.1:11434/v1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -47,16 +47,51 @@ class Kind(StrEnum):
         return f"[{self.name}]"
 
 
+# `re` skips to the digit at once and looks back from there.
+NUMBER_START = re.compile(r"\d(?<![0-9]\d)")
 PLACEHOLDER = re.compile("|".join(re.escape(kind.placeholder) for kind in Kind))
 
 
 # Returns the part of a match to remove, as (start, end), or None to leave all of it.
 Judge = Callable[[re.Match[str]], tuple[int, int] | None]
+# Tells whether a rule may match in a text that has numbers at these places (`number_starts`).
+Gate = Callable[[str, Sequence[int]], object]
 
 
 def whole(match: re.Match[str]) -> tuple[int, int]:
     """Remove all of the group `it`."""
     return match.span("it")
+
+
+def always(text: str, numbers: Sequence[int]) -> bool:
+    """Let every text pass."""
+    return True
+
+
+def holding(*words: str) -> Gate:
+    """Let texts with one of these words pass."""
+    return lambda text, numbers: any(word in text for word in words)
+
+
+def holding_match(pattern: str) -> Gate:
+    """Let texts pass that have a match of `pattern`.
+
+    It should begin with a letter, a class, or alternatives that begin with letters: only then does `re`
+    skip at once to where a match can begin.
+    """
+    search = re.compile(pattern).search
+    return lambda text, numbers: search(text)
+
+
+def holding_number(pattern: str) -> Gate:
+    """Let texts pass in which `pattern` matches from the first digit of a number on; reports have few of them."""
+    match = re.compile(pattern).match
+    return lambda text, numbers: any(match(text, start) for start in numbers)
+
+
+def number_starts(text: str) -> list[int]:
+    """Return the places of digits that have no digit before them."""
+    return [match.start() for match in NUMBER_START.finditer(text)]
 
 
 @dataclass(frozen=True)
@@ -72,13 +107,27 @@ class Rule:
     judge
         Decides about a match.
     gate
-        Is in every text that has a match and quicker to look for: most reports have no identifiers.
+        Passes every text that has a match, and is quicker: most reports have no identifiers.
+    at_numbers
+        Whether every match begins with a digit that has no digit before it: only there it is tried, without a gate.
     """
 
     kind: Kind | None
     pattern: re.Pattern[str]
     judge: Judge = whole
-    gate: re.Pattern[str] = re.compile("")
+    gate: Gate = always
+    at_numbers: bool = False
+
+    def matches(self, text: str, numbers: Sequence[int]) -> Iterator[re.Match[str]]:
+        """Return what `pattern.finditer(text)` does; `numbers` as of `number_starts`."""
+        if not self.at_numbers:
+            yield from self.pattern.finditer(text)
+            return
+        done = 0
+        for start in numbers:
+            if start >= done and (match := self.pattern.match(text, start)):
+                yield match
+                done = match.end()
 
 
 def plain(report: str) -> str:

@@ -50,11 +50,12 @@ def count_words(text: str, correct: Callable[[str], str] = str) -> Words:
     """
     english, foreign, known = _vocabulary()
     found = [word for word in WORD.findall(text.lower()) if len(word) > 1 or word >= OTHER_SCRIPTS]
+    strange = 0 if text.isascii() else sum(max(word) >= OTHER_SCRIPTS and word not in foreign for word in found)
     return Words(
         len(found),
         sum(word in known or correct(word) in known for word in found),
-        sum(word in english for word in found),
-        sum(word in foreign or (not word.isascii() and max(word) >= OTHER_SCRIPTS) for word in found),
+        sum(map(english.__contains__, found)),
+        sum(map(foreign.__contains__, found)) + strange,
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 
 from greenrfm.distill.context import Context, Reading
-from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled
+from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, NotRead, normal_beside
 from greenrfm.distill.language import Words, count_words
 from greenrfm.distill.rules import Candidates, Lexicon, cues
-from greenrfm.distill.sentences import normalise, shortened, split
+from greenrfm.distill.sentences import Sentence, normalise, shortened, split
 from greenrfm.distill.spelling import Speller
 from greenrfm.findings import FindingSet, State
 
@@ -39,25 +39,48 @@ class LexiconLabeler:
     def label(self, report: str) -> Labelled:
         """Return the evidence for every key of the finding set; `rule` names the phrase and cue that decided.
 
-        Raises Unlabelled for a report, or one with a sentence, that is not in English: what another language
+        Raises NotRead for a report, or one with a sentence, that is not in English: what another language
         denies would be called present.
         """
-        found, words = dict.fromkeys(self.finding_set.keys, NOTHING), Words()
-        for sentence in shortened(report, split(report, self._silent)):
-            text = report[sentence.start : sentence.end]
-            words += (here := self._words(text))
+        counted = self._counted(report)
+        foreign = any(words.are_foreign for sentence, words in counted if sentence.counts)
+        if foreign or not _all(counted).are_english:
+            raise NotRead(NOT_ENGLISH)
+        return Labelled(self._found(report, [sentence for sentence, _ in counted]))
+
+    def label_english(self, report: str) -> dict[str, Evidence]:
+        """Return what the English sentences of a report in any language say; `label` refuses such reports.
+
+        In a report of another language a sentence must have a word of English alone: "Pneumothorax" is none.
+        """
+        counted = self._counted(report)
+        plain = _all(counted).are_english
+        english = [
+            sentence
+            for sentence, words in counted
+            if words.known and words.are_english and (plain or words.english > 0)
+        ]
+        return self._found(report, english)
+
+    def reads(self, report: str) -> bool:
+        """Tell whether a report as a whole reads like English."""
+        return _all(self._counted(report)).are_english
+
+    def _counted(self, report: str) -> list[tuple[Sentence, Words]]:
+        sentences = shortened(report, split(report, self._silent))
+        return [(sentence, self._words(report[sentence.start : sentence.end])) for sentence in sentences]
+
+    def _found(self, report: str, sentences: Iterable[Sentence]) -> dict[str, Evidence]:
+        found = dict.fromkeys(self.finding_set.keys, NOTHING)
+        for sentence in sentences:
             if not sentence.counts:
                 continue
-            if here.are_foreign:
-                raise Unlabelled(NOT_ENGLISH)
-            for key, state, rule in self._read(text, sentence.section):
+            for key, state, rule in self._read(report[sentence.start : sentence.end], sentence.section):
                 if RANK[state] > RANK[found[key].state]:
                     found[key] = Evidence(state, sentence.start, sentence.end, rule)
-        if not words.are_english:
-            raise Unlabelled(NOT_ENGLISH)
         if "normal" in found:
-            found["normal"] = _normal(found)
-        return Labelled(found)
+            found["normal"] = normal_beside(found) or found["normal"]
+        return found
 
     def _count_words(self, sentence: str) -> Words:
         return count_words(sentence, self._speller)
@@ -75,6 +98,10 @@ class LexiconLabeler:
         context = Reading(text, self._context.cues(text))
         away = self._away(section)
         return tuple((key, *_state(phrases, text, context, key in away)) for key, phrases in candidates.items())
+
+
+def _all(counted: Iterable[tuple[Sentence, Words]]) -> Words:
+    return sum((words for _, words in counted), Words())
 
 
 def _state(candidates: Candidates, text: str, context: Reading, away: bool) -> tuple[State, str]:
@@ -108,13 +135,3 @@ def _is_elsewhere(candidates: Candidates, text: str, masked: str, mention: tuple
     if not away and not any(candidates.spans("elsewhere", text[clause])):
         return False
     return not any(candidates.spans("here", masked[clause]))
-
-
-def _normal(found: Mapping[str, Evidence]) -> Evidence:
-    """Return the state of 'normal', which is that every other finding is absent (METHOD.md)."""
-    worst = max((found[key] for key in found if key != "normal"), key=lambda each: RANK[each.state], default=NOTHING)
-    if worst.state is State.PRESENT:
-        return Evidence(State.ABSENT, worst.start, worst.end, "another finding is present")
-    if worst.state is State.UNCERTAIN:
-        return Evidence(State.UNCERTAIN, worst.start, worst.end, "another finding is uncertain")
-    return found["normal"]

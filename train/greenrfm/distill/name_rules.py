@@ -10,12 +10,17 @@ from greenrfm.distill.identifiers import (
     EDGE,
     KEPT,
     REMOVED,
+    Gate,
     Judge,
     Kind,
     Rule,
     alternatives,
+    always,
     any_of,
     data,
+    holding,
+    holding_match,
+    holding_number,
     whole,
 )
 from greenrfm.findings import load_finding_set, packaged_sets
@@ -83,8 +88,8 @@ def _surname(match: re.Match[str]) -> tuple[int, int] | None:
     return match.span("it") if match["it"][0] in data()["chinese"]["surnames"] else None
 
 
-def _rules(kind: Kind, gate: str, *patterns: str, judge: Judge = whole) -> list[Rule]:
-    return [Rule(kind, re.compile(pattern, re.MULTILINE), judge, re.compile(gate)) for pattern in patterns]
+def _rules(kind: Kind, gate: Gate, *patterns: str, judge: Judge = whole) -> list[Rule]:
+    return [Rule(kind, re.compile(pattern, re.MULTILINE), judge, gate) for pattern in patterns]
 
 
 def _labelled(kind: Kind, labels: str, value: str, judge: Judge) -> Rule:
@@ -100,12 +105,14 @@ def _labelled(kind: Kind, labels: str, value: str, judge: Judge) -> Rule:
 
 LONGEST_LABEL = 50
 CLOSING = "(?:Grüßen|Gruß|[Rr]egards|[Ss]incerely|Saludos|Saygılarımla)"
-COLON = re.compile("[:=]")
+COLON, HAN_GATE = holding(":", "="), holding_match(HAN)
 
 NAMES = [
     *_rules(
         Kind.NAME,
-        rf"\b(?:[Bb]y|[Vv]on|[Dd]urch|[Pp]or|BY|[Gg]ez\.|[Ff]do\.|/s/){BLANK}*:?{BLANK}*{CAPITAL}",
+        holding_match(
+            rf"(?:by|By|BY|von|Von|durch|Durch|por|Por|gez\.|Gez\.|fdo\.|Fdo\.|/s/){BLANK}*:?{BLANK}*{CAPITAL}"
+        ),
         rf"{EDGE}{any_of('name_verbs')}{BLANK}*:?{BLANK}*{TITLE}*(?P<it>{LISTED})",
         judge=_name(_stop(), 1),
     ),
@@ -119,38 +126,38 @@ NAMES = [
     ),
     *_rules(
         Kind.NAME,
-        "",
-        rf"{EDGE}(?:{TITLE})+(?P<it>{NAME})",
+        always,
+        rf"(?=[A-ZÀ-ɏ]){EDGE}(?:{TITLE})+(?P<it>{NAME})",
         judge=_name(_stop(), 1),
     ),
     *_rules(
         Kind.NAME,
-        CLOSING,
+        holding("Grüßen", "Gruß", "egards", "incerely", "Saludos", "Saygılarımla"),
         rf"\b{CLOSING}[,.]?\s+{TITLE}*(?P<it>{NAME})",
         judge=_name(_clinical(), 1),
     ),
     _labelled(Kind.NAME, any_of("weak_name_labels"), rf"{TITLE}*(?P<it>{LISTED})", _name(_clinical(), 2)),
     *_rules(
         Kind.NAME,
-        rf"{EDGE}(?:{alternatives('after_names')})(?!\w)",
+        holding_match(rf"(?:{alternatives('after_names')})(?!\w)"),
         rf"(?<![\w.])(?P<it>{NAME}),?{BLANK}+(?:{alternatives('after_names')})(?!\w)",
         judge=_name(_clinical(), 2),
     ),
     *_rules(
         Kind.NAME,
-        alternatives("turkish_after"),
+        holding(*data()["turkish_after"]),
         rf"{EDGE}(?P<it>{WORD}(?:{BLANK}{WORD})?){BLANK}(?:{alternatives('turkish_after')})(?!\w)",
         judge=_name(_clinical(), 1),
     ),
     *_rules(
         Kind.NAME,
-        HAN,
+        HAN_GATE,
         rf"(?:{alternatives('chinese.labels')}){BLANK}*[:=]{BLANK}*(?P<it>{HAN}{{2,4}}(?:·{HAN}{{1,6}})?)(?!{HAN})",
         rf"(?P<it>(?:{data()['chinese']['double_surnames']}|[{data()['chinese']['surnames']}]){HAN}{{0,2}}?)(?:{alternatives('chinese.titles')})",
     ),
     *_rules(
         Kind.NAME,
-        HAN,
+        HAN_GATE,
         rf"(?:{alternatives('chinese.weak_labels')}){BLANK}*[:=]{BLANK}*(?P<it>{HAN}{{2,3}})(?=[\s,.;(]|$|男|女)",
         # "患者高热" is a fever; a name has its sex behind it.
         rf"(?:{alternatives('chinese.weak_labels')})(?P<it>{HAN}{{2,3}})(?=,{BLANK}*[男女])",
@@ -169,9 +176,10 @@ HOSPITALS = [
         rf"(?P<it>{PROPER})",
         _name(_stop(), 1, frozenset({"hospital", "klinik", "department", "heart", "chest", "imaging", "radiology"})),
     ),
-    *_rules(Kind.HOSPITAL, HAN, rf"(?:医院|医院名称|就诊医院){BLANK}*[:=]{BLANK}*(?P<it>{HAN}{{3,20}})"),
+    *_rules(Kind.HOSPITAL, HAN_GATE, rf"(?:医院|医院名称|就诊医院){BLANK}*[:=]{BLANK}*(?P<it>{HAN}{{3,20}})"),
 ]
 
+POSTCODE = holding_number(r"\d{5}")
 STREET = r"(?:Street|St\b\.?|Avenue|Ave\b\.?|Road|Rd\b\.?|Boulevard|Blvd\b\.?|Lane|Drive)"
 US_TOWN = rf"{CAPITAL}[a-z]+(?: {CAPITAL}[a-z]+){{0,2}},? [A-Z]{{2}},? \d{{5}}(?:-\d{{4}})?(?!\d)"
 TOWN = rf"(?:[A-Z]{{1,2}}-)?\d{{5}} {CAPITAL}{LETTER}+(?:(?: |-)(?:(?:am|an der|im|bei) )?{CAPITAL}{LETTER}+){{0,2}}"
@@ -189,39 +197,39 @@ ADDRESSES = [
     ),
     *_rules(
         Kind.ADDRESS,
-        STREET,
+        holding("St", "Ave", "Road", "Rd", "Boulevard", "Blvd", "Lane", "Drive"),
         rf"(?<!\w)(?<!\d[.,/-])(?P<it>\d{{1,5}}[A-Za-z]? (?:[NSEW]\.? )?(?:{CAPITAL}[a-z]+ |\d+(?:st|nd|rd|th) ){{1,3}}"
         rf"{STREET}(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?(?:, {US_TOWN})?)(?!\w)",
     ),
-    *_rules(Kind.ADDRESS, r"[A-Z]{2},? \d{5}", rf"\b(?P<it>{US_TOWN})"),
+    *_rules(Kind.ADDRESS, POSTCODE, rf"\b(?P<it>{US_TOWN})"),
     *_rules(
         Kind.ADDRESS,
-        r"(?:[sS]tra(?:ß|ss)e|[sS]tr\.|gasse|[aA]llee|[pP]latz|Gasse|Weg) \d",
+        holding("traße ", "trasse ", "tr. ", "asse ", "llee ", "latz ", "Weg "),
         rf"(?<!\w)(?P<it>(?:{CAPITAL}[\w-]*(?:straße|strasse|str\.|gasse|allee|platz)"
         rf"|(?:{WORD} )?(?:Straße|Str\.|Allee|Platz|Gasse|Weg)){NUMBER}(?:,?\s{TOWN})?)",
     ),
-    *_rules(Kind.ADDRESS, "Box", r"(?<!\w)(?P<it>P\.? ?O\.? ?Box \d+)"),
+    *_rules(Kind.ADDRESS, holding("Box"), r"(?<!\w)(?P<it>P\.? ?O\.? ?Box \d+)"),
     # "Faserring 3" is no address; with a town behind it is one.
     *_rules(
         Kind.ADDRESS,
-        r"\d,\s(?:[A-Z]{1,2}-)?\d{5} ",
+        POSTCODE,
         rf"(?<!\w)(?P<it>{CAPITAL}[\w-]*(?:weg|ring|damm|ufer|steig|hof){NUMBER},\s{TOWN})",
     ),
-    *_rules(Kind.ADDRESS, r"\d{5} ", rf"^{BLANK}*(?P<it>{TOWN}){BLANK}*$"),
+    *_rules(Kind.ADDRESS, POSTCODE, rf"^{BLANK}*(?P<it>{TOWN}){BLANK}*$"),
     *_rules(
         Kind.ADDRESS,
-        r" (?:Mah|Cad|Sok|Bulv)",
+        holding(" Mah", " Cad", " Sok", " Bulv"),
         rf"(?<!\w)(?P<it>{TURKISH}(?:[, ]+{TURKISH}){{0,2}}(?:[, ]*(?:No|Kat|D|Daire)[:.]? ?\d+(?:[/-]\w+)?){{0,3}})",
     ),
     *_rules(
         Kind.ADDRESS,
-        r"C/|Calle|Av\.|Avda|Avenida|Plaza|Paseo",
+        holding("C/", "Calle", "Av.", "Avda", "Avenida", "Plaza", "Paseo"),
         rf"(?<!\w)(?P<it>(?:C/|Calle|Avda\.?|Av\.|Avenida|Plaza|Paseo) ?(?:(?:de|del|la|las|los) ){{0,2}}"
         rf"{WORD}(?:(?: (?:de|del|la|las|los|y)){{0,2}} {WORD}){{0,3}},? (?:n\.?º ?)?\d{{1,4}}\b(?:, \d{{5}} {WORD})?)",
     ),
     *_rules(
         Kind.ADDRESS,
-        r"(?:路|街|巷|大道|胡同)\d",
+        holding("路", "街", "巷", "大道", "胡同"),
         rf"(?P<it>(?:{HAN}{{2,3}}[省市])?(?:{HAN}{{2,3}}[市区县])?{HAN}{{2,4}}(?:路|街|巷|大道|胡同)\d{{1,5}}号"
         r"(?:\d{1,4}[号]?[栋楼室单元]*)*)",
     ),

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 
-from greenrfm.distill.identifiers import BLANK, EDGE, END, Judge, Kind, Rule, any_of
+from greenrfm.distill.identifiers import (
+    BLANK,
+    EDGE,
+    END,
+    Judge,
+    Kind,
+    Rule,
+    any_of,
+    holding,
+    holding_match,
+    holding_number,
+)
 
 LETTERS = r"A-Za-zÀ-ɏ0-9"
 UNIT = rf"(?:{any_of('units')})(?![A-Za-zÀ-ɏ])"
 NUMBER = r"\d{1,9}(?:[.,]\d+)?"
 # Separators of two or three numbers with one unit: "12 x 8 mm", "3 to 5 mm".
 BETWEEN = rf"{BLANK}?(?:x|×|X|\*|/|-|~|至|\b(?:by|to|bis|ila|a|and|und|y|ve)\b|,){BLANK}?"
-FIVE_DIGITS = re.compile(r"\d{5}")
-LISTS_GATE = re.compile(r"\d[-./]\d\d?[-./]\d\d|\d[-./](?:19|20)\d\d|(?:19|20)\d\d[-/]\d\d|\d{3}[ ./)-]+\d{2}|\d{5}")
+FIVE_DIGITS = holding_number(r"\d{5}")
+LISTS_GATE = holding_number(
+    r"\d*(?:\d[-./]\d\d?[-./]\d\d|\d[-./](?:19|20)\d\d|(?:19|20)\d\d[-/]\d\d|\d{3}[ ./)-]+\d{2}|\d{5})"
+)
 
 
 def _enough(low: int) -> Judge:
@@ -28,7 +41,7 @@ NET = [
     Rule(
         Kind.EMAIL,
         re.compile(rf"(?P<it>{EDGE}(?<![.%+-])[{LETTERS}._%+-]{{1,64}}@[{LETTERS}-]+(?:\.[{LETTERS}-]+)+)"),
-        gate=re.compile("@"),
+        gate=holding("@"),
     ),
     Rule(
         Kind.URL,
@@ -36,7 +49,7 @@ NET = [
             rf"(?P<it>(?:(?i:https?|ftp)://|\b(?i:www)\.)[A-Za-z0-9./_~:?#@!$&()*+,;=%-]*[A-Za-z0-9/=-]"
             rf"|{EDGE}(?<![.-])[a-z0-9-]{{1,63}}(?:\.[a-z0-9-]{{1,63}}){{0,4}}\.(?:com|org|edu|gov)\b(?:/[\w./?=&%-]*[\w/])?)"
         ),
-        gate=re.compile(r"://|[Ww]{3}\.|\.(?:com|org|edu|gov)\b"),
+        gate=holding_match(r"://|w[Ww]{2}\.|W[Ww]{2}\.|\.(?:com|org|edu|gov)\b"),
     ),
 ]
 
@@ -46,6 +59,7 @@ CLINICAL = [
         None,
         re.compile(rf"(?P<it>(?<!\d)(?<!\d[.,]){NUMBER}(?:{BETWEEN}-?{NUMBER}){{0,3}}{BLANK}?-?{UNIT})"),
         gate=LISTS_GATE,
+        at_numbers=True,
     ),
     Rule(
         None,
@@ -64,18 +78,19 @@ CLINICAL = [
             rf"(?<!\d)(?<!\d[.,/-])(?P<it>\d{{1,2}}\.?(?:{BLANK}?[-/,]{BLANK}?\d{{1,2}}\.?)+{BLANK}?{any_of('levels')})"
         ),
         gate=LISTS_GATE,
+        at_numbers=True,
     ),
 ]
 
 # Groups of two digits or more: the 5 of "555-1234 5 nodules" is none of them.
 DIGITS = r"\(?\d+\)?(?:(?: ?[-/] ?|[. ])?(?:\(0\) ?)?\(?\d{2,}\)?)*"
 EXTENSION = rf"(?:[ ,]*(?i:ext|x|dw|dahili)\.?:?{BLANK}*\d{{2,5}})?"
-GROUPS_GATE = re.compile(r"\d{3}[). /-]+\d\d|1\d{10}")
+GROUPS_GATE = holding_number(r"\d{3,}[). /-]+\d\d|\d*1\d{10}")
 PHONES = [
     Rule(
         Kind.PHONE,
         re.compile(rf"{EDGE}(?i:call){BLANK}+(?P<it>\d{{3}}-\d{{4}})(?![\d-])"),
-        gate=re.compile(r"\d{3}-\d{4}"),
+        gate=holding_number(r"\d{3,}-\d{4}"),
     ),
     Rule(
         Kind.PHONE,
@@ -83,9 +98,9 @@ PHONES = [
             rf"{EDGE}{any_of('phones')}\.?{BLANK}?(?:no|nr)?[.:]*{BLANK}*(?P<it>\+?{DIGITS}{EXTENSION})(?!{BLANK}?[,.]?\d)"
         ),
         _enough(4),
-        re.compile(r"\d\d(?:[ ()/.-]{0,3}\d\d|[ -]\d)"),
+        holding_number(r"\d{2,}(?:[ ()/.-]{0,3}\d\d|[ -]\d)"),
     ),
-    Rule(Kind.PHONE, re.compile(rf"{EDGE}(?<!\+)(?P<it>\+{DIGITS})"), _enough(8), re.compile(r"\+\d")),
+    Rule(Kind.PHONE, re.compile(rf"{EDGE}(?<!\+)(?P<it>\+{DIGITS})"), _enough(8), holding_number(r"(?<=\+)\d")),
     *(
         Rule(
             Kind.PHONE, re.compile(rf"{EDGE}(?<!\d[.,/-])(?P<it>{pattern})(?![A-Za-z.,/-]?\d)"), _enough(9), GROUPS_GATE
@@ -100,6 +115,12 @@ PHONES = [
     ),
 ]
 
+
+def _numeric(fewest: int, pattern: str) -> Rule:
+    """Return the rule for ids that begin with a digit."""
+    return Rule(Kind.ID, re.compile(pattern), _enough(fewest), at_numbers=True)
+
+
 CODE = r"[A-Za-z]{0,4}[-/]?\d(?:[A-Za-z0-9./_-]*[A-Za-z0-9])?"
 IDS = [
     Rule(
@@ -107,7 +128,7 @@ IDS = [
         re.compile(
             rf"{EDGE}(?:{any_of('ids')}){BLANK}*[:#=]{BLANK}*#?{BLANK}*(?P<it>{CODE}(?: \d{{3,5}}){{0,4}}){END}"
         ),
-        gate=re.compile(r"[:#=][ \t#]*[A-Za-z]{0,4}[-/]?\d"),
+        gate=holding_match(r"[:#=][ \t#]*[A-Za-z]{0,4}[-/]?\d"),
     ),
     Rule(
         Kind.ID,
@@ -116,26 +137,21 @@ IDS = [
             rf"(?P<it>[A-Za-z]{{0,4}}[-/]?\d[A-Za-z0-9/_-]*(?: \d{{3,5}}){{0,4}}){END}(?![.,]\d)"
         ),
         _enough(4),
-        re.compile(r"\d[A-Za-z0-9/_-]{2,}\d|\d \d{3}"),
+        holding_number(r"\d+(?:[A-Za-z0-9/_-]{2,}\d| \d{3})"),
     ),
-    *(
-        Rule(Kind.ID, re.compile(pattern), _enough(fewest), gate)
-        for pattern, fewest, gate in (
-            # DICOM's unique identifiers, and the numbers of the American social security
-            (r"(?<!\d)(?<!\d\.)(?P<it>[0-2](?:\.\d+){5,})(?!\d)", 6, re.compile(r"(?:\.\d+){5}")),
-            (rf"{EDGE}(?<!-)(?P<it>\d{{3}}-\d\d-\d{{4}}){END}(?!-)", 9, re.compile(r"\d-\d\d-\d{4}")),
-            # Letters with six digits or more, or seven digits alone: findings have no such numbers.
-            (
-                rf"{EDGE}(?P<it>[A-Za-z]{{1,6}}[-_/]?(?:\d{{2,4}}[-_/])?\d{{5,}}[A-Za-z0-9]*(?:[-_/]\d+)*){END}",
-                6,
-                FIVE_DIGITS,
-            ),
-            (
-                r"(?<!\d)(?<!\d[.,])(?P<it>(?:\d{2,4}[-/])?\d{7,}[A-Za-z]?(?:[-/]\d+)?|\d{2,4}[-/]\d{5,6})"
-                rf"{END}(?![.,]\d)",
-                7,
-                FIVE_DIGITS,
-            ),
-        )
+    # DICOM's unique identifiers, and the numbers of the American social security
+    _numeric(6, r"(?<!\d)(?<!\d\.)(?P<it>[0-2](?:\.\d+){5,})(?!\d)"),
+    _numeric(9, rf"{EDGE}(?<!-)(?P<it>\d{{3}}-\d\d-\d{{4}}){END}(?!-)"),
+    # Letters with six digits or more, or seven digits alone: findings have no such numbers.
+    Rule(
+        Kind.ID,
+        re.compile(rf"{EDGE}(?P<it>[A-Za-z]{{1,6}}[-_/]?(?:\d{{2,4}}[-_/])?\d{{5,}}[A-Za-z0-9]*(?:[-_/]\d+)*){END}"),
+        _enough(6),
+        FIVE_DIGITS,
+    ),
+    _numeric(
+        7,
+        r"(?<!\d)(?<!\d[.,])(?P<it>(?:\d{2,4}[-/])?\d{7,}[A-Za-z]?(?:[-/]\d+)?|\d{2,4}[-/]\d{5,6})"
+        rf"{END}(?![.,]\d)",
     ),
 ]

@@ -191,7 +191,7 @@ def _today() -> str:
 
 
 def mentioned(labelled: Labelled, finding_set: FindingSet, report: str) -> dict[str, Evidence]:
-    """Return the findings that the report mentions, in the set's order.
+    """Return the findings that the report mentions or that were voted on, in the set's order.
 
     Raises Unlabelled if the labeler says nothing of a finding, or names a place that is not in the report.
     """
@@ -200,9 +200,9 @@ def mentioned(labelled: Labelled, finding_set: FindingSet, report: str) -> dict[
         raise Unlabelled("the labeler did not answer every finding of the set", labelled.usage)
     for key in finding_set.keys:
         evidence = labelled.findings.get(key)
-        if evidence is None or evidence.state is State.NOT_MENTIONED:
+        if evidence is None or (evidence.state is State.NOT_MENTIONED and not evidence.votes):
             continue
-        if not 0 <= evidence.start < evidence.end <= len(report):
+        if evidence.state is not State.NOT_MENTIONED and not 0 <= evidence.start < evidence.end <= len(report):
             raise Unlabelled("the labeler gave evidence that is not in the report", labelled.usage)
         found[key] = evidence
     return found

@@ -29,6 +29,7 @@ CLOSING = frozenset({"impression", "conclusion", "conclusions", "summary", "opin
 ENDS = ".!?。！？；｡"
 # In characters. Of 800 real reports no sentence is longer; text without ends must not become one sentence.
 LONGEST = 1_000
+LETTER = re.compile(r"[^\W_]")
 TOKEN = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*|[,;:()?/]")
 
 
@@ -64,6 +65,11 @@ def split(report: str, silent_headings: frozenset[str]) -> Iterator[Sentence]:
             following = next((name for name, _ in filter(None, headings[number + 1 :])), "")
             silent_until = _silent_end(report, heading[1], end, following) if silent else 0
         yield Sentence(start, end, start >= silent_until, section)
+
+
+def sentence_spans(report: str) -> list[tuple[int, int]]:
+    """Return the places of all sentences, silent or not."""
+    return [(sentence.start, sentence.end) for sentence in split(report, frozenset())]
 
 
 def shortened(report: str, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
@@ -116,6 +122,6 @@ def _spans(report: str) -> Iterator[tuple[int, int]]:
 
 def _stripped(report: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     text = report[start:end]
-    if any(letter.isalnum() for letter in text):
+    if LETTER.search(text):
         first = start + len(text) - len(text.lstrip(" \t\r\n-*\u2013"))
         yield first, start + len(text.rstrip())

@@ -9,18 +9,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from greenrfm.distill.evidence import NOTHING, Evidence
+from greenrfm.distill.llm.chunks import count_words
 from greenrfm.distill.llm.crosscheck import has
 from greenrfm.distill.llm.forms import STATES
-from greenrfm.distill.llm.quotes import Quotes, count_words
+from greenrfm.distill.llm.quotes import Quotes
 from greenrfm.findings import State
 
 MOST_LETTERS = 200_000
 # Prose may hold a brace or two; more is an attempt to keep us busy.
 MOST_STARTS = 20
 THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-FENCE = re.compile(r"\A\s*```[a-z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+FENCE = "```"
 VALUE = r"(?:(?:-1|0|1) ?@ ?[0-9]{1,5}|\?)"
-LINE = re.compile(rf"\s*{VALUE}(?:\s*[,，]\s*{VALUE})*\s*[.。]?\s*")
+LINE = re.compile(rf"{VALUE}(?: ?[,，] ?{VALUE})* ?[.。]?")
 BY_NAME = dict(zip(STATES, (State.PRESENT, State.ABSENT, State.UNCERTAIN, State.NOT_MENTIONED), strict=True))
 BY_NUMBER = {"1": State.PRESENT, "0": State.ABSENT, "-1": State.UNCERTAIN}
 
@@ -45,8 +46,9 @@ def parse_json(content: str, keys: Sequence[str]) -> dict[str, tuple[State, str]
 
 def parse_comma(content: str, keys: Sequence[str]) -> dict[str, tuple[State, int]]:
     """Return state and sentence number (0 for not mentioned) of every key; raise Invalid for anything else."""
-    text = _bare(content)
-    lines = [line for line in text.splitlines() if LINE.fullmatch(line)]
+    # One space for any: patterns that look for as many as there are take minutes over an answer of blanks.
+    lines = [" ".join(line.split()) for line in _bare(content).splitlines()]
+    lines = [line for line in lines if LINE.fullmatch(line)]
     if len(lines) != 1:
         raise Invalid("the answer is not one line of values")
     values = re.findall(VALUE, lines[0])
@@ -99,8 +101,9 @@ def check(evidence: dict[str, Evidence], text: str) -> dict[str, Evidence]:
     """
     spoken = [each for key, each in evidence.items() if key != "normal" and each.state is not State.NOT_MENTIONED]
     asked = sum(key != "normal" for key in evidence)
-    if asked >= 6 and sum(each.state is not State.ABSENT for each in spoken) == asked:
-        raise Invalid("every finding was called present or uncertain, which no report says")
+    found = sum(each.state is not State.ABSENT for each in spoken)
+    if asked >= 6 and (found == asked or (asked >= 10 and 5 * found >= 4 * asked)):
+        raise Invalid("almost every finding was called present or uncertain, which no report says")
     for (state, start, end), count in Counter((each.state, each.start, each.end) for each in spoken).items():
         if not _can_show(text[start:end], state, count, asked):
             raise Invalid(f"one sentence was given as evidence for {count} findings")
@@ -123,9 +126,11 @@ def _can_show(sentence: str, state: State, count: int, asked: int) -> bool:
 def _bare(content: str) -> str:
     if len(content) > MOST_LETTERS:
         raise Invalid("the answer is longer than any answer can be")
-    text = THOUGHTS.sub("", content)
-    fenced = FENCE.match(text)
-    return (fenced[1] if fenced else text).strip()
+    text = THOUGHTS.sub("", content).strip()
+    first, _, rest = text.partition("\n")
+    if first.startswith(FENCE) and rest.endswith(FENCE):
+        return rest.removesuffix(FENCE).strip()
+    return text
 
 
 def _one_object(text: str) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _one_object(text: str) -> dict[str, Any]:
     while place >= 0 and starts < MOST_STARTS:
         try:
             value, end = decoder.raw_decode(text, place)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also for a number of too many digits
             starts, end = starts + 1, place + 1
         else:
             objects.append(value)

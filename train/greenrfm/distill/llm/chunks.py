@@ -29,6 +29,12 @@ def least_tokens(text: str) -> int:
     return len(text.split())
 
 
+def count_words(text: str) -> int:
+    """Return the number of words; two Chinese characters count as one."""
+    wide = len(WIDE.findall(text))
+    return len(re.findall(r"\w+", WIDE.sub(" ", text))) + (wide + 1) // 2
+
+
 def cut(text: str, within: Span, sentences: Sequence[Span], room: int) -> list[Span]:
     """Return spans that together are `within`, each at most `room` tokens long by `most_tokens`.
 

@@ -21,6 +21,8 @@ PATH = "/chat/completions"
 FENCE_TOKENS = 32
 # No request takes so many tokens: a count above it is no count.
 MOST_COUNTED = 10**9
+# A model's name is shown, and stands in the evidence.
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Conversation:
             if len(names) != 1 or not isinstance(names[0], str) or not names[0]:
                 count = f"has {len(names)} models" if names else "names no model"
                 raise UserError(f"the server at {self.endpoint.host} {count}; say which one with --model")
+            if len(names[0]) > LONGEST_NAME or not names[0].isprintable():
+                raise UserError(f"the server at {self.endpoint.host} has a model without a proper name; say --model")
             self.model = names[0]
         return self.model
 

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
 import yaml
 
-from greenrfm.distill.evidence import Evidence, Unlabelled
+from greenrfm.distill.evidence import Evidence
 from greenrfm.distill.lexicon import LexiconLabeler
-from greenrfm.distill.llm.chunks import WIDE, Span
+from greenrfm.distill.llm.chunks import WIDE, Span, count_words
 from greenrfm.findings import State
 
 PASSED_OVER = "the model passes over findings that the report states"
 ASSERTED = "the model asserts findings that the report denies"
-SILENT = "the model is silent on a report that speaks of findings"
+DENIED = "the model calls a finding absent by the sentence that states it"
+HEDGED = "the model calls everything uncertain that the report states"
+SILENT = "the model is silent on a report that speaks of findings, or that the lexicon cannot read"
+# Fewer words need not speak of any finding: "Siehe Vorbefund."
+LEAST_WORDS = 8
 
 
 def has(kind: str, text: str) -> bool:
     """Tell whether `text` holds one of the words of a kind of `words.yaml`."""
     return bool(_pattern(kind).search(text.lower()))
-
-
-def reads_english(text: str) -> bool:
-    """Tell whether a text of a report is English, or too short to be known for anything else."""
-    text = text.lower()
-    english, foreign = (len(_pattern(kind).findall(text)) for kind in ("english", "foreign"))
-    if english != foreign:
-        return english > foreign
-    return not WIDE.search(text) and all(letter.isascii() for letter in text if letter.isalpha())
 
 
 @cache
@@ -44,47 +39,56 @@ def _pattern(kind: str) -> re.Pattern[str]:
 class CrossCheck:
     """Compares answers about one report with the lexicon, which obeys nobody; for English sentences only.
 
-    The lexicon errs now and then, so one finding alone is left to the model wherever the two agree on
-    others; see `fault`.
+    The lexicon errs now and then, so the model has the last word wherever the two agree on most; see `fault`.
     """
 
     def __init__(self, lexicon: LexiconLabeler, report: str) -> None:
         """Read the report with the lexicon."""
-        self._said: dict[str, Evidence] = {}
-        try:
-            said = lexicon.label(report).findings
-        except Unlabelled:  # Not English to the lexicon.
-            return
-        plain = reads_english(report)
-        for key, evidence in said.items():
-            if key == "normal" or evidence.state is State.NOT_MENTIONED:
-                continue
-            sentence = report[evidence.start : evidence.end]
-            # Few words are taken for what the report is.
-            if reads_english(sentence) and (plain or has("english", sentence)):
-                self._said[key] = evidence
+        # Not `label`, which refuses a report for one foreign sentence: it may be the one that commands silence.
+        said = lexicon.label_english(report)
+        spoken = {key: each for key, each in said.items() if each.state is not State.NOT_MENTIONED}
+        self._said = {key: each for key, each in spoken.items() if key != "normal"}
+        self._report = report
+        self._unread = not lexicon.reads(report) and count_words(report) >= LEAST_WORDS
 
     def fault(self, found: Mapping[str, Evidence], within: Span) -> str:
         """Return why the answer `found` about `report[slice(*within)]` cannot be used, "" if it can.
 
-        It cannot if the lexicon reads PRESENT where the answer has ABSENT or NOT_MENTIONED for two
-        findings or for more than half of those it calls present; if the answer has PRESENT or
-        UNCERTAIN for two findings and more than half of those the lexicon calls absent; and if the
-        answer mentions nothing at all although the lexicon reads any finding.
+        It cannot
+
+        * if it has ABSENT or NOT_MENTIONED for half or more of the findings that the lexicon calls present, but
+          for one of two; ABSENT for one of them by the very sentence that states it; or UNCERTAIN for all;
+        * if it has PRESENT or UNCERTAIN for two findings and more than half of those the lexicon calls absent;
+        * if it mentions nothing at all although the lexicon reads any finding, or reads no such report: in
+          another language than English nothing else would show that the model did not read it.
+
+        What that costs in honest answers stands in docs/benchmarks.md.
         """
         said = {key: each for key, each in self._said.items() if within[0] <= each.start and each.end <= within[1]}
-        present = [found[key].state for key, each in said.items() if each.state is State.PRESENT]
-        absent = [found[key].state for key, each in said.items() if each.state is State.ABSENT]
-        missed = _count(present, (State.ABSENT, State.NOT_MENTIONED))
-        if missed >= 2 or 2 * missed > len(present):
+        present = {key: found[key] for key, each in said.items() if each.state is State.PRESENT}
+        absent = {key: found[key] for key, each in said.items() if each.state is State.ABSENT}
+        missed = _count(present, State.ABSENT, State.NOT_MENTIONED)
+        if missed and 2 * missed >= len(present) and (missed > 1 or len(present) == 1):
             return PASSED_OVER
-        raised = _count(absent, (State.PRESENT, State.UNCERTAIN))
+        if any(self._denies(each, said[key]) for key, each in present.items()):
+            return DENIED
+        if len(present) > 1 and _count(present, State.UNCERTAIN) == len(present):
+            return HEDGED
+        raised = _count(absent, State.PRESENT, State.UNCERTAIN)
         if raised >= 2 and 2 * raised > len(absent):
             return ASSERTED
-        if said and all(each.state is State.NOT_MENTIONED for each in found.values()):
+        whole = within == (0, len(self._report))
+        if _count(found, State.NOT_MENTIONED) == len(found) and (said or (whole and self._unread)):
             return SILENT
         return ""
 
+    def _denies(self, answer: Evidence, said: Evidence) -> bool:
+        """Tell whether the answer calls absent, by a sentence without a denial, what the sentence states."""
+        if answer.state is not State.ABSENT or answer.end <= said.start or said.end <= answer.start:
+            return False
+        sentence = self._report[answer.start : answer.end]
+        return not (has("denial", sentence) or has("normality", sentence))
 
-def _count(states: Collection[State], kinds: Collection[State]) -> int:
-    return sum(state in kinds for state in states)
+
+def _count(found: Mapping[str, Evidence], *kinds: State) -> int:
+    return sum(each.state in kinds for each in found.values())

@@ -6,8 +6,11 @@ in would hold a run for ever.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import socket
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -27,20 +30,18 @@ class Deadline:
         self.passed = False
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
+        self._seconds = seconds
 
     def __enter__(self) -> Self:
         """Let the time run."""
         _of_thread.deadline = self
-        self._timer.start()
+        _CLOCK.add(self, self._seconds)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let go of the connection: another thread may use it next."""
-        self._timer.cancel()
         _of_thread.deadline = None
         with self._lock:
             self._drop()
@@ -56,7 +57,8 @@ class Deadline:
             if self.passed:
                 self._shut()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Shut the connection; once the block is left there is none."""
         with self._lock:
             self.passed = True
             self._shut()
@@ -70,6 +72,37 @@ class Deadline:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
+
+
+class _Clock(threading.Thread):
+    """Ends every deadline when it is due: one thread, because to start one takes longer than to send a request."""
+
+    def __init__(self) -> None:
+        super().__init__(name="deadlines", daemon=True)
+        self._due: list[tuple[float, int, Deadline]] = []
+        self._numbers = itertools.count()  # deadlines themselves have no order
+        self._earlier = threading.Condition()
+
+    def add(self, deadline: Deadline, seconds: float) -> None:
+        """End `deadline` in so many seconds."""
+        with self._earlier:
+            if not self.is_alive():
+                self.start()
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), deadline))
+            if self._due[0][2] is deadline:
+                self._earlier.notify()
+
+    def run(self) -> None:
+        """Wait for the earliest deadline, again and again."""
+        while True:
+            with self._earlier:
+                while not self._due or self._due[0][0] > time.monotonic():
+                    self._earlier.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                deadline = heapq.heappop(self._due)[2]
+            deadline.end()
+
+
+_CLOCK = _Clock()
 
 
 class Adapter(requests.adapters.HTTPAdapter):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from greenrfm.distill.cost import Meter
-from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled, Usage
+from greenrfm.distill.evidence import NOTHING, RANK, Evidence, Labelled, Unlabelled, Usage, normal_beside
 from greenrfm.distill.lexicon import LexiconLabeler
 from greenrfm.distill.llm.answer import Invalid, check, from_numbers, from_quotations, parse_comma, parse_json
 from greenrfm.distill.llm.asking import TooLong, ask_until_usable, find_form
-from greenrfm.distill.llm.chunks import Span, answer_tokens, cut, halves, most_tokens
+from greenrfm.distill.llm.chunks import Span, cut, halves, most_tokens
+from greenrfm.distill.llm.chunks import answer_tokens as most_for_answer
 from greenrfm.distill.llm.conversation import Conversation, Reply
 from greenrfm.distill.llm.crosscheck import CrossCheck
 from greenrfm.distill.llm.endpoint import Endpoint
@@ -20,9 +21,10 @@ from greenrfm.distill.llm.forms import Form
 from greenrfm.distill.llm.instructions import reads_like_instructions
 from greenrfm.distill.llm.prompt import Prompt, number_sentences, packaged_prompt
 from greenrfm.distill.llm.quotes import Quotes
-from greenrfm.distill.sentences import split
+from greenrfm.distill.llm.sendable import Redacted, moved, sendable
+from greenrfm.distill.sentences import sentence_spans
 from greenrfm.errors import UserError
-from greenrfm.findings import FindingSet, State
+from greenrfm.findings import FindingSet
 
 # What Ollama gives a model unless told otherwise; a longer prompt it cuts without a word.
 CONTEXT_TOKENS = 4096
@@ -30,17 +32,6 @@ CONTEXT_TOKENS = 4096
 MARGIN, LEAST_ROOM = 96, 128
 CANNED = "The heart is of normal size. There is a small pleural effusion on the left. No fracture is seen."
 INSTRUCTIONS = "the report contains what reads like instructions to a model; label it by hand"
-
-
-class Redacted(Protocol):
-    """A report without identifiers, and the way back (`distill.deidentify`)."""
-
-    @property
-    def text(self) -> str:
-        """Return the text that may be sent."""
-
-    def to_original(self, start: int, end: int) -> Span:
-        """Return the span of the original report that `text[start:end]` came from."""
 
 
 class LlmLabeler:
@@ -105,11 +96,13 @@ class LlmLabeler:
         self._talk = Conversation(endpoint, temperature, seed, meter)
         self._deidentify = deidentify
         self._lexicon = LexiconLabeler(finding_set) if cross_check else None
+        self._beside = ThreadPoolExecutor(1, "lexicon")
         self._context = context_tokens
-        self._asked_tokens = answer_tokens
         self._lock = threading.Lock()
         self._instructions = {each: self._prompt.instructions(finding_set, each) for each in Form}
-        if (room := self._room(Form.JSON_SCHEMA)) < LEAST_ROOM:
+        self._tokens = {each: answer_tokens or most_for_answer(finding_set.keys, each is Form.COMMA) for each in Form}
+        self._rooms = {each: self._room(each) for each in Form}
+        if (room := self._rooms[Form.JSON_SCHEMA]) < LEAST_ROOM:
             raise UserError(
                 f"a context of {context_tokens} tokens is too small to ask for {len(finding_set.keys)} findings; "
                 f"give the model at least {context_tokens + LEAST_ROOM - room} and say so"
@@ -136,12 +129,23 @@ class LlmLabeler:
             if self.form is None:
                 self.form = find_form(
                     self._talk,
-                    lambda form, unusable, longer: self._ask(CANNED, _spans(CANNED), form, unusable, longer),
+                    lambda form, unusable, longer: self._ask(CANNED, sentence_spans(CANNED), form, unusable, longer),
                     lambda form, content: (parse_comma if form is Form.COMMA else parse_json)(
                         content, self.finding_set.keys
                     ),
                 )
             return self.form
+
+    @property
+    def room(self) -> int:
+        """Return how many tokens of a report fit one request; `form` must be known."""
+        assert self.form
+        return self._rooms[self.form]
+
+    def context_for(self, room: int) -> int:
+        """Return the context, a power of two, in which so many tokens of a report fit one request."""
+        more = (room - self.room) * (2 if self.form is Form.COMMA else 1)
+        return 1 << (self._context + more - 1).bit_length()
 
     def close(self) -> None:
         """End waiting and connections: `label` raises UserError from now on."""
@@ -159,16 +163,17 @@ class LlmLabeler:
             raise Unlabelled(INSTRUCTIONS)
         form = self.form if self.form and self.model else self.find_form()
         if self._deidentify is None:
-            return Labelled(*self._read(_sendable(report), form))
+            return Labelled(*self._read(sendable(report), form))
         redacted = self._deidentify(report)
-        found, usage = self._read(_sendable(redacted.text), form)
-        return Labelled({key: _moved(evidence, redacted) for key, evidence in found.items()}, usage)
+        found, usage = self._read(sendable(redacted.text), form)
+        return Labelled({key: moved(evidence, redacted) for key, evidence in found.items()}, usage)
 
     def _read(self, text: str, form: Form) -> tuple[dict[str, Evidence], Usage]:
         """Return the evidence in `text`, piece by piece if it is long, and what that cost."""
-        sentences = _spans(text)
-        known = CrossCheck(self._lexicon, text) if self._lexicon else None
-        pieces = cut(text, (0, len(text)), sentences, self._room(form))[::-1]
+        sentences = sentence_spans(text)
+        # The lexicon reads while the server does.
+        known = self._beside.submit(CrossCheck, self._lexicon, text) if self._lexicon else None
+        pieces = cut(text, (0, len(text)), sentences, self._rooms[form])[::-1]
         found, usage = dict.fromkeys(self.finding_set.keys, NOTHING), Usage()
         try:
             while pieces:
@@ -186,14 +191,17 @@ class LlmLabeler:
                 for key, evidence in part.items():
                     if RANK[evidence.state] > RANK[found[key].state]:
                         found[key] = evidence
-            return _with_normal(_checked(check(found, text), known, (0, len(text)))), usage
+            found = _checked(check(found, text), known, (0, len(text)))
+            if "normal" in found:
+                found["normal"] = normal_beside(found) or found["normal"]
+            return found, usage
         except Unlabelled as failed:
             raise Unlabelled(str(failed), usage + failed.usage) from None
         except Invalid as invalid:
             raise Unlabelled(str(invalid), usage) from None
 
     def _read_piece(
-        self, text: str, piece: Span, sentences: Sequence[Span], form: Form, known: CrossCheck | None
+        self, text: str, piece: Span, sentences: Sequence[Span], form: Form, known: Future[CrossCheck] | None
     ) -> tuple[dict[str, Evidence], Usage]:
         start, stop = piece
         inside = [span for span in sentences if span[0] < stop and span[1] > start]
@@ -212,7 +220,7 @@ class LlmLabeler:
             self._talk,
             lambda unusable, longer: self._ask(text[start:stop], seen, form, unusable, longer),
             read,
-            lambda: self._ask(CANNED, _spans(CANNED), form, "", False),
+            lambda: self._ask(CANNED, sentence_spans(CANNED), form, "", False),
         )
 
     def _ask(self, text: str, sentences: Sequence[Span], form: Form, unusable: str, longer: bool) -> Reply:
@@ -220,58 +228,21 @@ class LlmLabeler:
         # Nobody can write a report that holds its own digest, and the same report gives the same prompt.
         fence = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
         messages = self._prompt.messages(self._instructions[form], form, report, fence, unusable)
-        tokens = self._tokens(form)
+        tokens = self._tokens[form]
         if longer:
             rest = self._context - MARGIN - sum(most_tokens(message["content"]) for message in messages)
             tokens = max(tokens, min(2 * tokens, rest))
         return self._talk.ask(messages, form.fields(self.finding_set.keys), tokens)
 
-    def _tokens(self, form: Form) -> int:
-        return self._asked_tokens or answer_tokens(self.finding_set.keys, form is Form.COMMA)
-
     def _room(self, form: Form) -> int:
         """Return the tokens left for a report; numbers before sentences may take as much as the sentences."""
         frame = self._prompt.messages(self._instructions[form], form, "", 16 * "0")
-        used = sum(most_tokens(message["content"]) for message in frame) + self._tokens(form) + MARGIN
+        used = sum(most_tokens(message["content"]) for message in frame) + self._tokens[form] + MARGIN
         return (self._context - used) // (2 if form is Form.COMMA else 1)
 
 
-def _checked(found: dict[str, Evidence], known: CrossCheck | None, within: Span) -> dict[str, Evidence]:
+def _checked(found: dict[str, Evidence], known: Future[CrossCheck] | None, within: Span) -> dict[str, Evidence]:
     """Return `found`; raise Invalid if the lexicon shows that the report was not read."""
-    if known and (fault := known.fault(found, within)):
+    if known and (fault := known.result().fault(found, within)):
         raise Invalid(fault)
     return found
-
-
-def _spans(text: str) -> list[Span]:
-    return [(sentence.start, sentence.end) for sentence in split(text, frozenset())]
-
-
-def _sendable(text: str) -> str:
-    """Return `text`, letter by letter, with what UTF-8 cannot say replaced."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
-    return text
-
-
-def _moved(evidence: Evidence, redacted: Redacted) -> Evidence:
-    if evidence.state is State.NOT_MENTIONED:
-        return evidence
-    return Evidence(evidence.state, *redacted.to_original(evidence.start, evidence.end))
-
-
-def _with_normal(found: dict[str, Evidence]) -> dict[str, Evidence]:
-    """Return `found` with 'normal' as METHOD.md has it: absent if another finding is present."""
-    if "normal" not in found:
-        return found
-    others = [evidence for key, evidence in found.items() if key != "normal"]
-    worst = max(others, key=lambda each: RANK[each.state], default=NOTHING)
-    if worst.state is State.PRESENT:
-        normal = Evidence(State.ABSENT, worst.start, worst.end, "another finding is present")
-    elif worst.state is State.UNCERTAIN:
-        normal = Evidence(State.UNCERTAIN, worst.start, worst.end, "another finding is uncertain")
-    else:
-        return found
-    return {**found, "normal": normal}

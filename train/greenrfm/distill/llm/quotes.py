@@ -17,6 +17,7 @@ ENDS = " \t\r\n\"'“”„‚‘’«»`…."
 SAME = str.maketrans(
     {**dict.fromkeys("‘’‚‛′`´ʼ", "'"), **dict.fromkeys("“”„‟″«»", '"'), **dict.fromkeys("‐‑‒–—−", "-"), "ı": "i"}
 )
+LETTER = re.compile(r"[^\W_]")
 
 
 class Quotes:
@@ -120,12 +121,6 @@ def _fold_ascii(text: str) -> tuple[str, list[int]]:
     return " ".join(words), [*where, len(text)]
 
 
-def count_words(text: str) -> int:
-    """Return the number of words; two Chinese characters count as one."""
-    wide = len(WIDE.findall(text))
-    return len(re.findall(r"\w+", WIDE.sub(" ", text))) + (wide + 1) // 2
-
-
 def _clusters(text: str) -> Iterator[Span]:
     """Yield the letters of `text` together with the accents that follow them."""
     start = 0
@@ -136,8 +131,7 @@ def _clusters(text: str) -> Iterator[Span]:
 
 
 def _shows_something(quotation: str) -> bool:
-    letters = sum(letter.isalnum() for letter in quotation)
-    return letters >= (LEAST_WIDE if WIDE.search(quotation) else LEAST_LETTERS)
+    return len(LETTER.findall(quotation)) >= (LEAST_WIDE if WIDE.search(quotation) else LEAST_LETTERS)
 
 
 def _occurrences(text: str, wanted: str) -> Iterator[Span]:

@@ -60,7 +60,7 @@ class Transport:
         self._session = requests.Session()
         # Proxies, .netrc and certificate settings of the environment must not see or redirect reports.
         self._session.trust_env = False
-        self._session.verify = str(endpoint.certificates) if endpoint.certificates else True
+        self._verify = str(endpoint.certificates) if endpoint.certificates else True
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = Adapter(pool_connections=1, pool_maxsize=128, max_retries=0)
         for scheme in ("http://", "https://"):
@@ -109,14 +109,17 @@ class Transport:
 
     def _bytes(self, method: str, path: str, data: bytes | None) -> tuple[int, Mapping[str, str], bytes]:
         within = self._endpoint.timeout_s
-        with self._session.request(
-            method,
-            self._endpoint.url + path,
-            data=data,
-            headers={"Content-Type": "application/json"} if data is not None else None,
-            timeout=(min(self._endpoint.connect_s, within), within),
-            allow_redirects=False,
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        # Not `session.request`: merging the session's settings into each takes as long as sending it.
+        request, url = requests.PreparedRequest(), self._endpoint.url + path
+        request.prepare(method, url, {**self._session.headers, **headers}, data=data)
+        # The adapter's `send`, for the session's reads whole what comes with a redirect, however large it unpacks.
+        with self._session.get_adapter(url).send(
+            request,
             stream=True,
+            timeout=(min(self._endpoint.connect_s, within), within),
+            verify=self._verify,
+            proxies={},
         ) as response:
             content = bytearray()
             while piece := response.raw.read(1 << 16, decode_content=True):
