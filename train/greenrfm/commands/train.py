@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from greenrfm.commands.answer import print_json
 from greenrfm.commands.show import display
 from greenrfm.errors import UserError
+from greenrfm.progress import silent
 
 EXAMPLE = "Example: greenrfm train cohort.csv --labels labels.csv --recipe lite --out run"
 
@@ -80,6 +82,8 @@ def train(
     from greenrfm.training import run
     from greenrfm.training.vram import parse_bytes
 
+    # Under torchrun one process speaks for all.
+    speaks = os.environ.get("RANK", "0") == "0"
     with display() as show:
         result = run.train(
             studies,
@@ -89,14 +93,16 @@ def train(
             out,
             seed=seed,
             resume=resume,
-            progress=show,
+            progress=show if speaks else silent,
             cache=cache or default_folder(),
             skip_unreadable=skip_unreadable,
             checkpoint_minutes=checkpoint_minutes,
             checkpoint_steps=checkpoint_steps,
             vram=parse_bytes(vram) if vram else None,
-            say=partial(print, file=sys.stderr),
+            say=partial(print, file=sys.stderr) if speaks else lambda sentence: None,
         )
+    if not speaks:
+        return
     folder = result.bundle.folder
     if as_json:
         print_json(
@@ -109,8 +115,6 @@ def train(
             }
         )
         return
-    for sentence in result.why.values():
-        print(sentence)
     print(f"curves: {out / 'index.html'}")
     print(f"bundle: {folder}")
     print(f"read a scan with it: greenrfm read {folder} VOLUME")

@@ -66,6 +66,7 @@ def save(kept: Kept, folder: Path, keep: int) -> None:
         "position": asdict(kept.position),
         "model": kept.model.state_dict(),
         "optimizer": kept.optimizer.state_dict(),
+        "precision": str(kept.fabric.strategy.precision.precision),
         "scaler": kept.fabric.strategy.precision.state_dict(),
         "random": states,
         "best": kept.best,
@@ -99,6 +100,12 @@ def restore(kept: Kept, folder: Path) -> bool:
         raise UserError(
             f"checkpoint {path} is damaged or of another model; remove it to go on from the one before"
         ) from error
+    precision = str(kept.fabric.strategy.precision.precision)
+    if content["precision"] != precision:
+        raise UserError(
+            f"checkpoint {path} was computed in {content['precision']} and this machine computes in {precision}; "
+            "go on where it was begun, or start anew in another folder"
+        )
     if len(states) != kept.fabric.world_size:
         raise UserError(
             f"checkpoint {path} was written by {len(states)} processes and {kept.fabric.world_size} want to go on; "

@@ -45,6 +45,16 @@ def check_labels(labels: LabelTable, cohort: Cohort) -> None:
         )
 
 
+def check_reports(studies: Sequence[Study]) -> None:
+    """Raise UserError if a study to align has no report."""
+    for study in studies:
+        if not study.report:
+            raise UserError(
+                f"study {study.study_id} has no report; alignment needs one for every training study, or leave "
+                "stage1_text and stage2 out of the recipe to train vision alone"
+            )
+
+
 def learnable(labels: LabelTable, parts: Mapping[str, Sequence[Study]]) -> Learnable:
     """Return the findings with enough studies present and absent in both parts, and why others are left out.
 

@@ -53,7 +53,7 @@ def own_share(batch: Sequence[int], fabric: Fabric) -> Sequence[int]:
 def check_batch(batch: int, fabric: Fabric, stage: str) -> None:
     """Raise UserError unless a batch divides evenly: a process with fewer studies would weigh them more."""
     if batch % fabric.world_size:
-        near = -(-batch // fabric.world_size) * fabric.world_size
+        near = max(batch // fabric.world_size, 1) * fabric.world_size
         raise UserError(
             f"{stage}: a batch of {batch} does not divide over {fabric.world_size} processes; set batch: {near}"
         )

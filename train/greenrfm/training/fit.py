@@ -106,12 +106,14 @@ def fit(training: Training, session: Session) -> list[float]:
     if folder is not None:
         restore(kept, folder)
     at = kept.position
+    if training.micro is not None and (at.micro is None or training.micro < at.micro):
+        at.micro, at.halved = training.micro, False  # what the user changed after memory ran out
     if fabric.is_global_zero:
         session.metrics.rewind(training.name, at.step)
     pace = _Pace(at.step, session)
     order = schedule.order(at.step // schedule.steps)
     training.model.train()
-    with session.interruptible():
+    with session.interruptible(), session.alone(training.name, fabric.is_global_zero):
         while at.step < schedule.total and not _patience_is_over(plan, at.stale):
             epoch, within = divmod(at.step, schedule.steps)
             if within == 0:
@@ -120,18 +122,20 @@ def fit(training: Training, session: Session) -> list[float]:
                 group["lr"] = schedule.rate(at.step, peak)
             batch = order[within * schedule.batch : (within + 1) * schedule.batch]
             loss = _gradients(training, kept, batch)
-            if plan.clip is not None:
-                fabric.clip_gradients(training.model, training.optimizer, max_norm=plan.clip, error_if_nonfinite=False)
+            _clip(training, batch, at.step)
             training.optimizer.step()
             at.step += 1
             at.summed += loss
             done = at.step == schedule.total
             numbers = pace.numbers(at.step, schedule)
             mean = at.summed / (within + 1)
-            shown = {"loss": mean, "epoch": epoch + 1.0, "studies/s": numbers["volumes_per_s"]}
-            session.progress(training.name, at.step, schedule.total, shown)
+            rate = training.optimizer.param_groups[-1]["lr"]
+            shown = {"loss": mean, "rate": rate, "epoch": epoch + 1.0, "studies/s": numbers["volumes_per_s"]}
+            peaks_mb = [value for value in peak_memory().values() if value is not None]
+            session.progress(
+                training.name, at.step, schedule.total, {**shown, "peak GB": max(peaks_mb, default=0) / 1e3}
+            )
             if at.step % session.metrics_steps == 0 and fabric.is_global_zero:
-                rate = training.optimizer.param_groups[-1]["lr"]
                 facts = {"loss": mean, "lr": rate, **numbers, **peak_memory(), **training.notes}
                 session.metrics.write("step", training.name, at.step, epoch + 1, facts)
             if within + 1 == schedule.steps:
@@ -159,15 +163,36 @@ def _gradients(training: Training, kept: Kept, batch: Sequence[int]) -> float:
         out_of_memory = True  # its traceback holds the tensors: try again only once it is gone
     else:
         out_of_memory = False
+    if out_of_memory and training.fabric.world_size > 1:
+        # The other processes did not run out and wait for this one's gradients.
+        raise UserError(
+            f"{training.name}: process {training.fabric.global_rank} is out of memory at step {at.step}; set a smaller "
+            "micro_batch in the recipe and go on with --resume"
+        )
     if out_of_memory:
         at.micro = halved(at.micro, len(batch), at.halved, training.name, at.step)
         at.halved = True
         set_random_states(before, training.generators)
         return _gradients(training, kept, batch)
     if not math.isfinite(loss):
-        named = ", ".join(training.studies[index] for index in batch)
-        raise UserError(f"{training.name}: the loss is not a number at step {at.step}; check the studies {named}")
+        raise _not_a_number(training, "loss", batch, at.step)
     return loss
+
+
+def _clip(training: Training, batch: Sequence[int], step: int) -> None:
+    """Clip the gradients; raise UserError if they are not finite, before they reach the weights."""
+    fabric, most = training.fabric, training.plan.clip
+    norm = fabric.clip_gradients(
+        training.model, training.optimizer, max_norm=float("inf") if most is None else most, error_if_nonfinite=False
+    )
+    # With float16 some are now and then, and the gradient scaler leaves such a step out.
+    if norm is not None and fabric.strategy.precision.precision != "16-mixed" and not torch.isfinite(norm):
+        raise _not_a_number(training, "gradient", batch, step)
+
+
+def _not_a_number(training: Training, what: str, batch: Sequence[int], step: int) -> UserError:
+    named = ", ".join(training.studies[index] for index in batch)
+    return UserError(f"{training.name}: the {what} is not a number at step {step}; check the studies {named}")
 
 
 def _end_epoch(training: Training, kept: Kept, session: Session, epoch: int) -> None:
@@ -179,7 +204,8 @@ def _end_epoch(training: Training, kept: Kept, session: Session, epoch: int) -> 
     if training.validate is not None:
         training.model.eval()
         with torch.no_grad():
-            auc = training.validate()
+            # Rounding may differ between processes, and they must agree on the best epoch and on the end.
+            auc = training.fabric.broadcast(training.validate())
         training.model.train()
     if auc is not None and (at.best_auc is None or auc > at.best_auc):
         at.best_auc, at.best_epoch, at.stale = auc, epoch + 1, 0

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from greenrfm.bundle import Bundle
 from greenrfm.cache import Filled
 from greenrfm.cohort import Cohort, Study, split_by_patient
-from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet, LabelTable
 from greenrfm.networks import DualEncoder, Supervised, VisionAlone
 from greenrfm.progress import Progress
 from greenrfm.training.align import train_alignment
 from greenrfm.training.batches import TrainingSet
-from greenrfm.training.checks import PARTS, check_labels, learnable, parts_of
+from greenrfm.training.checks import PARTS, check_labels, check_reports, learnable, parts_of
 from greenrfm.training.distributed import first_alone
 from greenrfm.training.encoders import load_stage, save_stage, untrained_dual, untrained_vision
 from greenrfm.training.finish import Split, finish_bundle
@@ -119,6 +118,10 @@ def train(
     learned = learnable(labels.select(findings.keys), parts)
     findings = findings.subset(learned.keys)
     states = {name: labels.select(learned.keys).rows(s.study_id for s in studies) for name, studies in parts.items()}
+    for sentence in learned.left_out.values():
+        say(sentence)
+    if not recipe.is_vision_only:
+        check_reports(parts["train"])
     if fabric.is_global_zero:
         begin(out, facts(recipe, seed, learned.keys, parts, states), resume)
         describe(out, recipe, cohort, str(fabric.strategy.precision.precision), fabric.world_size)
@@ -186,12 +189,8 @@ def training_set(
     studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe
 ) -> TrainingSet:
     """Return what the stages learn from; raise UserError for a study without a report, if the recipe aligns text."""
-    for study in studies:
-        if not study.report and not recipe.is_vision_only:
-            raise UserError(
-                f"study {study.study_id} has no report; alignment needs one for every training study, or leave "
-                "stage1_text and stage2 out of the recipe to train vision alone"
-            )
+    if not recipe.is_vision_only:
+        check_reports(studies)
     return _set(studies, files, states, recipe)
 
 

@@ -99,9 +99,11 @@ def facts(
     parts: Mapping[str, Sequence[Study]],
     states: Mapping[str, NDArray[np.int8]],
 ) -> dict[str, Any]:
-    """Return what makes two runs the same."""
+    """Return what makes two runs the same: not how much of a batch is computed at a time, which may change."""
+    in_parts = {"micro_batch", "checkpointing"}
+    stages = {name: in_parts for name in ("stage1_vision", "stage1_text", "stage2") if getattr(recipe, name)}
     return {
-        "recipe": recipe.model_dump(mode="json", exclude={"preprocessing"}),
+        "recipe": recipe.model_dump(mode="json", exclude={"preprocessing": True, **stages}),
         "preprocessing": recipe.preprocessing.to_dict(),
         "seed": seed,
         "findings": list(keys),

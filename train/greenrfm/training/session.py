@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from greenrfm.errors import UserError
+from greenrfm.locks import Lock
 from greenrfm.progress import Progress, silent
 from greenrfm.training.metrics import Metrics
 
@@ -74,6 +75,19 @@ class Session:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+    @contextmanager
+    def alone(self, stage: str, first: bool) -> Iterator[None]:
+        """Keep the run folder to this process; raise UserError if another trains in it. Only the `first` one writes."""
+        if self.folder is None or not first:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = Lock(self.folder / "run.lock", f"run {self.folder}", "wait for it to end or name another folder")
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def stopping(self) -> bool:

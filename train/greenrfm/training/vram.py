@@ -89,13 +89,13 @@ def apply(recipe: Recipe, choice: Choice) -> Recipe:
 
 
 def remembered(out: Path, recipe: Recipe, findings: int, limit: int | None, fabric: Fabric) -> tuple[Recipe, str]:
-    """Return the recipe that fits `limit` and a sentence about it; a run that goes on keeps its first choice.
+    """Return the recipe that fits `limit` and a sentence about it.
 
-    `limit` may be None if the run folder `out` holds a choice.
+    A run that goes on keeps its choice unless the limit has changed; `limit` may be None if the run folder `out` holds a choice.
     """
     path = out / CHOSEN
-    if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if kept and limit in (None, kept["limit"]):
         limit, choice = kept["limit"], Choice(**kept["choice"])
     else:
         assert limit is not None
