@@ -81,7 +81,7 @@ def test_shares_are_disjoint_and_in_the_order_in_which_rows_are_gathered():
 
 
 def test_a_batch_that_does_not_divide_is_refused_before_anything_is_loaded():
-    with pytest.raises(UserError, match="a batch of 10 does not divide over 4 processes; set batch: 12"):
+    with pytest.raises(UserError, match="a batch of 10 does not divide over 4 processes; set batch: 8"):
         check_batch(10, ranked(4), "stage 2 align")
     check_batch(10, ranked(1), "stage 2 align")
 

@@ -169,9 +169,11 @@ def test_ctrl_c_ends_after_the_step_and_saves(tmp_path: Path):
 
 
 def test_a_thread_trains_without_touching_signals(tmp_path: Path):
-    thread = threading.Thread(target=lambda: fit(training(), Session(tmp_path)))
+    done: list[list[float]] = []
+    thread = threading.Thread(target=lambda: done.append(fit(training(), Session(tmp_path))))
     thread.start()
     thread.join()
+    assert [len(means) for means in done] == [4]
 
 
 def test_a_loss_that_is_no_number_names_the_studies():
@@ -184,6 +186,61 @@ def test_a_loss_that_is_no_number_names_the_studies():
     batch = Schedule(Stage.model_validate(PLAN), STUDIES, 3).order(0)[8:12]
     with pytest.raises(UserError, match=f"not a number at step 2; check the studies s{batch[0]}, s{batch[1]}, "):
         fit(training(loss=broken), Session())
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_gradient_that_is_no_number_ends_the_stage_before_it_reaches_weights_or_checkpoint(tmp_path: Path, clip):
+    at: list[int] = []
+
+    def infinite(loss: Tensor, micro: int) -> Tensor:
+        at.append(micro)
+        # Its value is finite, its gradient is not.
+        return loss + (0 * loss).sqrt() if len(at) == 6 else loss
+
+    stage = training(loss=infinite, clip=clip)
+    with pytest.raises(UserError, match="the gradient is not a number at step 5; check the studies s"):
+        fit(stage, Session(tmp_path, checkpoint_steps=1))
+    assert all(torch.isfinite(value).all() for value in weights(stage).values())
+    again = training(clip=clip)
+    fit(again, Session(tmp_path))
+    assert all(torch.isfinite(value).all() for value in weights(again).values())
+
+
+def test_a_run_that_was_out_of_memory_twice_goes_on_with_a_smaller_micro_batch(tmp_path: Path):
+    def stage(micro: int, most: int) -> Training:
+        def full(loss: Tensor, now: int) -> Tensor:
+            if now > most:
+                raise torch.OutOfMemoryError
+            return loss
+
+        made = training(loss=full)
+        made.micro = micro
+        return made
+
+    with pytest.raises(UserError, match="out of memory"):
+        fit(stage(4, 1), Session(tmp_path, checkpoint_steps=1))
+    kept = stage(4, 2)
+    with pytest.raises(Cancelled):
+        fit(kept, Session(tmp_path, checkpoint_steps=1, cancel=lambda: True))
+    with pytest.raises(UserError, match="with 2 studies at a time"):
+        fit(stage(4, 1), Session(tmp_path))  # it was halved before
+    fit(stage(1, 1), Session(tmp_path))
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path):
+    with Session(tmp_path).alone(NAME, True), pytest.raises(UserError, match=r"run .* is open elsewhere"):
+        fit(training(), Session(tmp_path))
+    fit(training(), Session(tmp_path))
+
+
+def test_a_checkpoint_of_another_precision_is_refused(tmp_path: Path):
+    with pytest.raises(Cancelled):
+        fit(training(), Session(tmp_path, cancel=lambda: True))
+    (path,) = (tmp_path / "checkpoints" / "stage_1_vision").iterdir()
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"precision": "bf16-mixed"}, path)
+    with pytest.raises(UserError, match="was computed in bf16-mixed and this machine computes in 32-true"):
+        fit(training(), Session(tmp_path))
 
 
 def test_out_of_memory_halves_once_repeats_the_batch_and_then_gives_up(tmp_path: Path, capsys):

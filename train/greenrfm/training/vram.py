@@ -91,7 +91,8 @@ def apply(recipe: Recipe, choice: Choice) -> Recipe:
 def remembered(out: Path, recipe: Recipe, findings: int, limit: int | None, fabric: Fabric) -> tuple[Recipe, str]:
     """Return the recipe that fits `limit` and a sentence about it.
 
-    A run that goes on keeps its choice unless the limit has changed; `limit` may be None if the run folder `out` holds a choice.
+    A run that goes on keeps its choice unless the limit has changed; `limit` may be None if the run folder
+    `out` holds a choice.
     """
     path = out / CHOSEN
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
