@@ -24,6 +24,8 @@ from greenrfm.training.recipe import Recipe
 MARGIN = 0.9
 # A quarter of 800 measured reports is longer than 512 tokens and goes in as two chunks (METHOD.md, fault 7).
 CHUNKS_A_REPORT = 1.25
+# Batch normalisation over fewer volumes costs accuracy (docs/benchmarks.md): only where no more fit.
+LEAST_FOR_STATISTICS = 4
 CHOSEN = "memory.json"
 UNITS = {"mb": 1e6, "gb": 1e9, "mib": 2**20, "gib": 2**30}
 
@@ -49,7 +51,7 @@ def parse_bytes(text: str) -> int:
 def choose(recipe: Recipe, findings: int, limit: int, fabric: Fabric) -> Choice:
     """Return the fastest way to compute a step of the recipe's encoders within 90 % of `limit` bytes.
 
-    Each candidate really runs on the device. On a GPU the peak is what torch's allocator reserved, and the limit is
+    Fewer than 4 studies at a time only if no more fit. Each candidate really runs on the device. On a GPU the peak is what torch's allocator reserved, and the limit is
     set for the process, so that the promise is kept by the driver. On a CPU it is the peak of the process's resident
     memory, which Linux resets on request; other systems have no such measure.
 
@@ -74,7 +76,8 @@ def choose(recipe: Recipe, findings: int, limit: int, fabric: Fabric) -> Choice:
         raise UserError(
             f"not even one study at a time fits in {limit / 1e9:.1f} GB; take a larger stem or a smaller crop"
         )
-    return min(fitting, key=lambda choice: choice.seconds)
+    large = [choice for choice in fitting if choice.micro >= LEAST_FOR_STATISTICS]
+    return min(large or fitting, key=lambda choice: choice.seconds)
 
 
 def apply(recipe: Recipe, choice: Choice) -> Recipe:
