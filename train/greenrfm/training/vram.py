@@ -51,9 +51,10 @@ def parse_bytes(text: str) -> int:
 def choose(recipe: Recipe, findings: int, limit: int, fabric: Fabric) -> Choice:
     """Return the fastest way to compute a step of the recipe's encoders within 90 % of `limit` bytes.
 
-    Fewer than 4 studies at a time only if no more fit. Each candidate really runs on the device. On a GPU the peak is what torch's allocator reserved, and the limit is
-    set for the process, so that the promise is kept by the driver. On a CPU it is the peak of the process's resident
-    memory, which Linux resets on request; other systems have no such measure.
+    Fewer than 4 studies at a time only if no more fit. Each candidate really runs on the device. On a GPU the peak is
+    what torch's allocator reserved, and the limit is set for the process, so that the promise is kept by the driver.
+    On a CPU it is the peak of the process's resident memory, which Linux resets on request; other systems have no
+    such measure.
 
     Raises
     ------
