@@ -77,8 +77,7 @@ def choose(recipe: Recipe, findings: int, limit: int, fabric: Fabric) -> Choice:
         raise UserError(
             f"not even one study at a time fits in {limit / 1e9:.1f} GB; take a larger stem or a smaller crop"
         )
-    large = [choice for choice in fitting if choice.micro >= LEAST_FOR_STATISTICS]
-    return min(large or fitting, key=lambda choice: choice.seconds)
+    return min(fitting, key=lambda choice: (-min(choice.micro, LEAST_FOR_STATISTICS), choice.seconds))
 
 
 def apply(recipe: Recipe, choice: Choice) -> Recipe:
