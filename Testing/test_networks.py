@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from greenrfm.bundle import FeatureGrid
-from greenrfm.networks import DualEncoder, TextEncoder, VisionEncoder, VisionExport, text_encoder_folder
+from greenrfm.networks import DualEncoder, Supervised, TextEncoder, VisionEncoder, VisionExport, text_encoder_folder
 from greenrfm.networks.vision import densified
 from greenrfm.training.export import export_text, export_vision
+from greenrfm.training.initial import freeze
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def model() -> DualEncoder:
     return dual.eval()
 
 
-@pytest.mark.parametrize("frozen", [1, 4, 6])
+@pytest.mark.parametrize("frozen", [1, 4, 5, 6])
 def test_going_on_from_the_frozen_layers_gives_the_same_latent(frozen):
     encoder = TextEncoder(text_encoder_folder("minilm")).eval()
     encoder.freeze(frozen)
@@ -33,6 +34,18 @@ def test_going_on_from_the_frozen_layers_gives_the_same_latent(frozen):
     mask[1, 7:] = 0
     with torch.no_grad():
         torch.testing.assert_close(encoder(encoder.lower(ids, mask), mask), encoder(ids, mask), atol=1e-5, rtol=1e-5)
+
+
+def test_a_frozen_last_layer_drops_nothing_in_training():
+    model = Supervised(TextEncoder(text_encoder_folder("minilm")), 2).train()
+    encoder = model.encoder
+    encoder.freeze(4)
+    ids, mask = torch.randint(1000, 20000, (2, 12)), torch.ones(2, 12, dtype=torch.long)
+    with torch.no_grad():
+        states = encoder.lower(ids, mask)
+        assert not torch.equal(encoder(states, mask), encoder(states, mask))
+        freeze(model, ("encoder.bert.encoder.layer.4", "encoder.bert.encoder.layer.5"), "stage1_text")
+        torch.testing.assert_close(encoder(states, mask), encoder(states, mask), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(("stem", "parameters"), [(2, 33_138_560), (4, 33_142_144)])
@@ -88,6 +101,27 @@ def test_text_onnx_agrees_with_torch_at_any_batch_and_length(model, text_onnx, t
         expected = model.encode_texts(ids, mask).numpy()
     (got,) = text_onnx.run(["latent"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_the_mean_over_tokens_leaves_out_padding_also_in_onnx_and_behind_frozen_layers(tmp_path):
+    encoder = TextEncoder(text_encoder_folder("minilm"), pooling="mean").eval()
+    ids, mask = torch.randint(1000, 20000, (2, 12)), torch.ones(2, 12, dtype=torch.long)
+    mask[1, 5:] = 0
+    padded = ids.clone()
+    padded[1, 5:] = 0
+    with torch.no_grad():
+        states = encoder.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        expected = torch.stack([states[0].mean(dim=0), states[1, :5].mean(dim=0)])
+        torch.testing.assert_close(encoder(ids, mask), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(encoder(padded, mask), expected, atol=1e-5, rtol=1e-5)
+        encoder.freeze(5)
+        torch.testing.assert_close(encoder(encoder.lower(ids, mask), mask), expected, atol=1e-5, rtol=1e-5)
+        dual = DualEncoder(VisionEncoder(4, (4, 4, 4)), encoder, 3).eval()
+        export_text(dual, tmp_path / "text.onnx")
+        latent = dual.encode_texts(ids, mask).numpy()
+    session = ort.InferenceSession(str(tmp_path / "text.onnx"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(["latent"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    np.testing.assert_allclose(got, latent, atol=1e-4)
 
 
 @pytest.mark.parametrize("stem", [(2, 2, 2), (4, 4, 4)])

@@ -96,7 +96,8 @@ def _first_position(layer: Any, states: Tensor, mask: Tensor) -> Tensor:
         heads(attention.key, states),
         heads(attention.value, states),
         attn_mask=mask,
-        dropout_p=attention.dropout.p if attention.training else 0.0,
+        # A frozen layer drops nothing; this module's own forward, which would say so, is not called.
+        dropout_p=attention.dropout.p if attention.training and attention.query.weight.requires_grad else 0.0,
     )
     latent: Tensor = layer.feed_forward_chunk(layer.attention.output(seen.transpose(1, 2).flatten(2), first))
     return latent[:, 0]
