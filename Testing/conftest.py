@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["command_line"]
+pytest_plugins = ["command_line", "llm_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -17,3 +18,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real volumes and reports of {folder} are not here")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Compute small networks in one thread: several cost more than they save."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -407,7 +407,7 @@ def test_two_processes_may_fill_one_cache(tmp_path):
     assert sorted(entry.path.name for entry in VolumeCache(tmp_path / "cache").entries()) == sorted(answers[0].split())
     for entry in VolumeCache(tmp_path / "cache").entries():
         check_field(entry.path)
-    assert not list((tmp_path / "cache").rglob("*.writing"))
+    assert not list((tmp_path / "cache").rglob(".*"))
 
 
 @pytest.mark.parametrize(

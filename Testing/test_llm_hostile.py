@@ -8,7 +8,6 @@ import subprocess
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -23,19 +22,6 @@ from greenrfm.distill.llm.answer import Invalid, parse_comma, parse_json
 from greenrfm.errors import UserError
 from greenrfm.findings import State
 from llm_labelers import CHEST, EFFUSION, REPORT, make
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[llm_server.Server]:
-    with llm_server.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running) -> Iterator[llm_server.Server]:
-    running.forget()
-    return running
-
 
 # ---- broken and hostile servers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,19 +12,6 @@ from greenrfm.distill.llm import PROMPT_VERSION, Endpoint, Form, LlmLabeler, Pro
 from greenrfm.errors import UserError
 from greenrfm.findings import State, load_finding_set
 from llm_labelers import CHEST, EFFUSION, REPORT, make, stated
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[llm_server.Server]:
-    with llm_server.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running) -> Iterator[llm_server.Server]:
-    running.forget()
-    return running
-
 
 # ---- honest servers
 

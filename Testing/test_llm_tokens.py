@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -23,18 +22,6 @@ OTHER_LANGUAGES = {
     "Turkish": "Kalp boyutları normaldir. Sol akciğerde plevral efüzyon izlendi. Lenfadenopati izlenmedi. " * 5,
     "Chinese": "心影不大。左侧少量胸腔积液。未见心包积液。纵隔内未见肿大淋巴结。" * 5,
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[llm_server.Server]:
-    with llm_server.start() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running) -> Iterator[llm_server.Server]:
-    running.forget()
-    return running
 
 
 def prompt_of(request: dict[str, Any]) -> str:

@@ -20,13 +20,7 @@ from small_alignment import small_bert, small_recipe, small_set, small_stage1
 STUDIES, SIDE, WORDS, LATENT, FINDINGS = 7, 16, 12, 10, 3
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Compute such small networks in one thread: several cost more than they save."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Pair(nn.Module):

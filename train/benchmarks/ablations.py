@@ -223,12 +223,12 @@ def trained(fabric: Fabric, variant: Variant, phantoms: Phantoms, seed: int) -> 
             seed_all(seed)
             save_stage(Supervised(vision_encoder(recipe), findings), vision)
         else:
-            save_stage(train_vision(fabric, recipe, data, seed, silent), vision)
+            save_stage(train_vision(fabric, recipe, data, seed, Session()), vision)
     if not text.is_file():
         if "text" in variant.from_scratch:
             save_stage(Supervised(text_encoder(recipe), findings), text)
         else:
-            save_stage(train_text(fabric, recipe, data, seed, silent), text)
+            save_stage(train_text(fabric, recipe, data, seed, Session()), text)
     return train_alignment(fabric, recipe, data, vision, text, seed, Session()).eval()
 
 

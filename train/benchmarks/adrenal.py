@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from greenrfm.commands.demo.clock import processor
 from greenrfm.volumes import Volume, write_volume
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     write_own_cohort(arguments.data / ARCHIVES[arguments.size], arguments.out, EXTENT_MM / arguments.size)
-    print(f"{machine()}, recipe {arguments.recipe}, {arguments.size}³ voxels, 1 thread", flush=True)
+    print(f"{processor()}, recipe {arguments.recipe}, {arguments.size}³ voxels, 1 thread", flush=True)
     areas = []
     for seed in arguments.seeds:
         run = arguments.out / f"run-{seed}"
@@ -96,15 +96,6 @@ def train(folder: Path, recipe: str, run: Path, seed: int) -> None:
     ]  # fmt: skip
     environment = {**os.environ, "GREENRFM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-
-def machine() -> str:
-    """Return the processor's name, as Linux says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def cpu_seconds() -> float:

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 
 from greenrfm.networks import Supervised
-from greenrfm.progress import silent
 from greenrfm.training.batches import TrainingSet
 from greenrfm.training.precision import make_fabric
 from greenrfm.training.recipe import Recipe, load_recipe, parse_recipe
 from greenrfm.training.replay import even_slices, statistics_kept
 from greenrfm.training.reports import Reports
+from greenrfm.training.session import Session
 from greenrfm.training.stages import train_vision
 from greenrfm.training.validation import macro_auc
 
@@ -100,7 +100,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             start = time.process_time()
             recipe = recipe_of(micro, arguments.epochs)
-            model = train_vision(make_fabric("32-true"), recipe, data, seed, silent)
+            model = train_vision(make_fabric("32-true"), recipe, data, seed, Session())
             seconds.append(time.process_time() - start)
             read.append(auc(model.eval(), held_out, truth, BATCH))
             with statistics_kept(model.train()):

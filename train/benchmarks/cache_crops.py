@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from greenrfm.cache import field as layout
 from greenrfm.cohort import Study
+from greenrfm.commands.demo.clock import processor
 from greenrfm.progress import silent
 from greenrfm.training.volumes import Crops, prepare
 from greenrfm.volumes import PRESETS, Preprocessing, read_volume
@@ -48,9 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # one core for each way: what a data worker has
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; one used"
-    )
+    print(f"{processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; one used")
     with tempfile.TemporaryDirectory() as folder:
         images = [finer(image, arguments.fine, Path(folder)) if arguments.fine else image for image in arguments.images]
         preprocessing = PRESETS[arguments.preset]

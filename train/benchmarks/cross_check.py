@@ -10,14 +10,18 @@ Each refusal is a report that a perfect model would have to leave to a person.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections import Counter
 from pathlib import Path
+
+from labelled_reports import read_labelled
 
 from greenrfm.distill import LexiconLabeler
 from greenrfm.distill.evidence import NOTHING, Evidence
 from greenrfm.distill.llm.crosscheck import CrossCheck
 from greenrfm.findings import State, load_finding_set
+
+# Where it stands does not matter to the check unless it is ABSENT.
+PRESENT = Evidence(State.PRESENT, 0, 1)
 
 
 def main() -> None:
@@ -25,24 +29,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     finding_set = load_finding_set("chest-ct-18")
-    with parser.parse_args().csv.open(encoding="utf-8-sig", newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    names = {name.lower().replace(" ", "_"): name for name in lines[0]}
+    reports, gold = read_labelled(parser.parse_args().csv, finding_set.keys)
     labeler, refused = LexiconLabeler(finding_set), Counter[str]()
-    for line in lines:
-        report = line["report_text"]
+    for report, labels in zip(reports, gold, strict=True):
         said = labeler.label(report).findings
         answer = {
-            key: Evidence(State.PRESENT, 0, 1)
-            if line[names[key]] == "1"
-            else said[key]
-            if said[key].state is State.ABSENT
-            else NOTHING
-            for key in finding_set.keys
+            key: PRESENT if label else said[key] if said[key].state is State.ABSENT else NOTHING
+            for key, label in zip(finding_set.keys, labels, strict=True)
         }
         if fault := CrossCheck(labeler, report).fault(answer, (0, len(report))):
             refused[fault] += 1
-    print(f"N = {len(lines)} reports; refused {refused.total()} ({refused.total() / len(lines):.1%})")
+    print(f"N = {len(reports)} reports; refused {refused.total()} ({refused.total() / len(reports):.1%})")
     for fault, count in refused.most_common():
         print(f"{count:5d}  {fault}")
 

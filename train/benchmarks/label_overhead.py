@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import requests
 
+from greenrfm.commands.demo.clock import processor
 from greenrfm.distill import Unlabelled
 from greenrfm.distill.deidentify import deidentify
 from greenrfm.distill.llm import Endpoint, Form, LlmLabeler
@@ -47,7 +47,7 @@ def main() -> None:
             assert server.stdout is not None
             base = f"http://127.0.0.1:{int(server.stdout.readline())}"
             letters = statistics.median(map(len, reports))
-            print(f"{platform.processor() or platform.machine()}, N = {len(reports)}, median {letters:.0f} letters")
+            print(f"{processor()}, N = {len(reports)}, median {letters:.0f} letters")
             print(f"{'':34s}{'median':>8s}{'90 %':>8s}{'CPU':>8s}  ms")
             for name, redact in (("as they are", None), ("de-identified", deidentify)):
                 labeler = LlmLabeler(

@@ -11,13 +11,13 @@ second half is the one to quote, and is not to be looked into: `--development` l
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
+from labelled_reports import read_labelled
 from numpy.typing import NDArray
 
 from greenrfm.distill import LexiconLabeler, label_reports
@@ -32,12 +32,9 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.csv
     finding_set = load_finding_set("chest-ct-18")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    names = {name.lower().replace(" ", "_"): name for name in lines[0]}
-    gold = np.array([[line[names[key]] == "1" for key in finding_set.keys] for line in lines])
-    reports = [(str(number), line["report_text"]) for number, line in enumerate(lines)]
-    order = list(range(len(lines)))
+    texts, gold = read_labelled(path, finding_set.keys)
+    reports = [(str(number), text) for number, text in enumerate(texts)]
+    order = list(range(len(texts)))
     random.Random(0).shuffle(order)
     halves = {"development": order[: len(order) // 2], "held out": order[len(order) // 2 :]}
     if arguments.development:
@@ -53,7 +50,7 @@ def main() -> None:
         scores[name] = f1(gold[rows], called)
         errors[name] = (called & ~gold[rows]).sum(axis=0), (~called & gold[rows]).sum(axis=0)
 
-    print(f"N = {len(lines)} reports; F1 per finding (positives; wrongly called +, wrongly not called -)")
+    print(f"N = {len(texts)} reports; F1 per finding (positives; wrongly called +, wrongly not called -)")
     print(f"{'':38s}" + "".join(f"{f'{name}, n={len(rows)}':>26s}" for name, rows in halves.items()))
     for column, key in enumerate(finding_set.keys):
         cells = ""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from greenrfm.commands.demo.clock import processor
 from greenrfm.networks import Supervised
 from greenrfm.training.align import train_alignment
 from greenrfm.training.batches import TrainingSet
@@ -118,7 +118,7 @@ def measure(case: Case, steps: int) -> dict[str, float]:
         if case.stage == "contrastive":
             train_alignment(fabric, recipe, data, *files, seed=0, session=session)
         else:
-            train_vision(fabric, recipe, data, 0, progress, session)
+            train_vision(fabric, recipe, data, 0, session)
     if gpu:
         peak = torch.cuda.max_memory_reserved() / 1e9
     else:
@@ -138,7 +138,7 @@ def main() -> None:
         print(json.dumps(measure(Case(**json.loads(arguments.one)), arguments.steps)))
         return
     gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if gpu else f"{platform.processor() or platform.machine()}"
+    device = torch.cuda.get_device_name() if gpu else processor()
     print(f"{device}, {os.cpu_count()} CPU cores, torch {torch.__version__}; medians of {arguments.steps - 2} steps")
     print(
         f"{'recipe':11s}{'stage':12s}{'batch':>6s}{'micro':>6s}  {'numbers':11s}{'ckpt':5s}"

@@ -36,9 +36,8 @@ from greenrfm.findings import load_finding_set
 from greenrfm.networks import text_encoder_folder
 from greenrfm.training.batches import TrainingSet
 from greenrfm.training.encoders import text_encoder
-from greenrfm.training.fit import make_fabric
 from greenrfm.training.metrics import Metrics
-from greenrfm.training.precision import hardware_precision
+from greenrfm.training.precision import hardware_precision, make_fabric
 from greenrfm.training.recipe import Recipe, load_recipe
 from greenrfm.training.reports import Reports
 from greenrfm.training.session import Session
@@ -194,7 +193,7 @@ def stage(recipe: Recipe, learning: TrainingSet, unseen: TrainingSet, seed: int,
     fabric = make_fabric()
     begun, cpu = time.monotonic(), time.process_time()
     session = Session(progress=watch, metrics=Epochs())
-    model = train_text(fabric, recipe, learning, seed, watch, session, unseen if development else None)
+    model = train_text(fabric, recipe, learning, seed, session, unseen if development else None)
     minutes, cpu_minutes = (time.monotonic() - begun) / 60, (time.process_time() - cpu) / 60
     model.eval()
     unseen.reports.remember(model.encoder, fabric, watch)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 
-def make_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of processes for work in numpy and ITK."""
+@contextmanager
+def make_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of processes for work in numpy and ITK; an error or Ctrl-C drops the work that has not begun."""
     # "spawn": forking a process that already runs torch's threads can hang.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _begin() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from greenrfm.cache.content import DigestIndex
-from greenrfm.cache.field import SUFFIX, TEMPORARY
+from greenrfm.cache.field import SUFFIX
 from greenrfm.cache.holds import EVERYTHING, gate, held_names
 from greenrfm.errors import UserError
 from greenrfm.files import write_text
@@ -99,7 +99,7 @@ class VolumeCache:
         """Return the mean size of a file of this preprocessing, or None while there are fewer than eight."""
         folder = self.folder / preprocessing_digest(preprocessing)
         sizes = []
-        for path in folder.glob(f"*{SUFFIX}"):
+        for path in folder.glob(f"[!.]*{SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
                 sizes.append(path.stat().st_size)
             if len(sizes) == most:
@@ -153,7 +153,7 @@ class VolumeCache:
     def _tidy(self, now: float) -> None:
         """Remove what killed processes left, folders without volumes, and digests if no volume is left."""
         for path in self._files():
-            if path.name.endswith(TEMPORARY):
+            if path.name.startswith("."):  # greenrfm.files.replacing's
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < now - DAY_S:
                         path.unlink()

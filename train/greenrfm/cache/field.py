@@ -6,8 +6,6 @@ with it before blosc2's C code sees them, because a damaged frame may crash a de
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 import zlib
 from collections.abc import Mapping
@@ -20,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenrfm.errors import UserError
+from greenrfm.files import replacing
 
-SUFFIX, TEMPORARY = ".b2nd", ".writing"
+SUFFIX = ".b2nd"
 META = "greenrfm"
 TRAILER = struct.Struct("<4sII")  # magic, the frame's CRC-32, the trailer's version
 MAGIC, VERSION = b"GRFM", 1
@@ -107,17 +106,13 @@ def write_field(path: Path, array: NDArray[np.floating[Any]], facts: Mapping[str
     stored.schunk.vlmeta[META] = {**facts, "crc32": zlib.crc32(voxels.data), "blosc2": blosc2.__version__}
     frame = stored.to_cframe()
     content = frame + TRAILER.pack(MAGIC, zlib.crc32(frame), VERSION)
-    # Not greenrfm.files.replacing: on one cache for several machines or containers process numbers are not unique.
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{TEMPORARY}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except PermissionError:
         # Windows replaces no file that is being read: then another process was first, with the same volume.
         if not path.is_file():
             raise
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(content)
 
 

@@ -85,9 +85,6 @@ def fill(
                     "a process that prepares volumes was ended from outside, perhaps for lack of memory; "
                     "free some and start again: finished volumes are kept"
                 ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
     finally:
         hold.release()
 

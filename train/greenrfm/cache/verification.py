@@ -19,14 +19,10 @@ def verify(cache: VolumeCache, workers: int, progress: Progress, *, repair: bool
     broken: dict[Path, str] = {}
     with make_pool(workers) as pool:
         futures = {pool.submit(_wrong_with, entry.path): entry.path for entry in entries}
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                if why := future.result():
-                    broken[futures[future]] = why
-                progress(STAGE, done, len(entries))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for done, future in enumerate(as_completed(futures), start=1):
+            if why := future.result():
+                broken[futures[future]] = why
+            progress(STAGE, done, len(entries))
     if repair:
         for path in broken:
             path.unlink(missing_ok=True)

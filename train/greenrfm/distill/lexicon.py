@@ -48,10 +48,11 @@ class LexiconLabeler:
             raise NotRead(NOT_ENGLISH)
         return Labelled(self._found(report, [sentence for sentence, _ in counted]))
 
-    def label_english(self, report: str) -> dict[str, Evidence]:
-        """Return what the English sentences of a report in any language say; `label` refuses such reports.
+    def label_english(self, report: str) -> tuple[dict[str, Evidence], bool]:
+        """Return what the English sentences of a report in any language say, and whether it reads like English.
 
-        In a report of another language a sentence must have a word of English alone: "Pneumothorax" is none.
+        `label` refuses a report of another language. There a sentence must have a word of English alone:
+        "Pneumothorax" is none.
         """
         counted = self._counted(report)
         plain = _all(counted).are_english
@@ -60,11 +61,7 @@ class LexiconLabeler:
             for sentence, words in counted
             if words.known and words.are_english and (plain or words.english > 0)
         ]
-        return self._found(report, english)
-
-    def reads(self, report: str) -> bool:
-        """Tell whether a report as a whole reads like English."""
-        return _all(self._counted(report)).are_english
+        return self._found(report, english), plain
 
     def _counted(self, report: str) -> list[tuple[Sentence, Words]]:
         sentences = shortened(report, split(report, self._silent))

@@ -92,14 +92,10 @@ def _write_all(
     progress("generate studies", done, len(plan))
     with make_pool(workers) as pool:
         jobs = [pool.submit(_write_one, str(out), item[0], item[2], item[3], matrix) for item in missing]
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                done += 1
-                progress("generate studies", done, len(plan))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for job in as_completed(jobs):
+            job.result()
+            done += 1
+            progress("generate studies", done, len(plan))
 
 
 def _write_one(out: str, study_id: str, patient_seed: int, number: int, matrix: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
+from greenrfm.training.precision import precision_of
 
 FORMAT = 1
 
@@ -66,7 +67,7 @@ def save(kept: Kept, folder: Path, keep: int) -> None:
         "position": asdict(kept.position),
         "model": kept.model.state_dict(),
         "optimizer": kept.optimizer.state_dict(),
-        "precision": str(kept.fabric.strategy.precision.precision),
+        "precision": precision_of(kept.fabric),
         "scaler": kept.fabric.strategy.precision.state_dict(),
         "random": states,
         "best": kept.best,
@@ -100,7 +101,7 @@ def restore(kept: Kept, folder: Path) -> bool:
         raise UserError(
             f"checkpoint {path} is damaged or of another model; remove it to go on from the one before"
         ) from error
-    precision = str(kept.fabric.strategy.precision.precision)
+    precision = precision_of(kept.fabric)
     if content["precision"] != precision:
         raise UserError(
             f"checkpoint {path} was computed in {content['precision']} and this machine computes in {precision}; "

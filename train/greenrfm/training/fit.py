@@ -33,7 +33,7 @@ from greenrfm.errors import UserError
 from greenrfm.training.checkpoints import Kept, random_states, restore, save, set_random_states
 from greenrfm.training.memory import halved
 from greenrfm.training.metrics import peak_memory
-from greenrfm.training.precision import make_fabric as make_fabric  # where callers have always found it
+from greenrfm.training.precision import precision_of
 from greenrfm.training.recipe import Stage
 from greenrfm.training.schedule import Schedule
 from greenrfm.training.session import Session
@@ -131,15 +131,14 @@ def fit(training: Training, session: Session) -> list[float]:
             mean = at.summed / (within + 1)
             rate = training.optimizer.param_groups[-1]["lr"]
             shown = {"loss": mean, "rate": rate, "epoch": epoch + 1.0, "studies/s": numbers["volumes_per_s"]}
-            peaks_mb = [value for value in peak_memory().values() if value is not None]
-            session.progress(
-                training.name, at.step, schedule.total, {**shown, "peak GB": max(peaks_mb, default=0) / 1e3}
-            )
+            memory = peak_memory()
+            shown["peak GB"] = max((peak for peak in memory.values() if peak is not None), default=0.0) / 1e3
+            session.progress(training.name, at.step, schedule.total, shown)
             if at.step % session.metrics_steps == 0 and fabric.is_global_zero:
-                facts = {"loss": mean, "lr": rate, **numbers, **peak_memory(), **training.notes}
+                facts = {"loss": mean, "lr": rate, **numbers, **memory, **training.notes}
                 session.metrics.write("step", training.name, at.step, epoch + 1, facts)
             if within + 1 == schedule.steps:
-                _end_epoch(training, kept, session, epoch)
+                _end_epoch(training, kept, session, epoch, schedule.steps)
             # All ranks must agree, or one would wait for the others for ever.
             stop, due = fabric.broadcast((session.stopping, pace.due(at.step)))
             if folder is not None and (stop or due) and not done:
@@ -186,7 +185,7 @@ def _clip(training: Training, batch: Sequence[int], step: int) -> None:
         training.model, training.optimizer, max_norm=float("inf") if most is None else most, error_if_nonfinite=False
     )
     # With float16 some are now and then, and the gradient scaler leaves such a step out.
-    if norm is not None and fabric.strategy.precision.precision != "16-mixed" and not torch.isfinite(norm):
+    if norm is not None and precision_of(fabric) != "16-mixed" and not torch.isfinite(norm):
         raise _not_a_number(training, "gradient", batch, step)
 
 
@@ -195,9 +194,9 @@ def _not_a_number(training: Training, what: str, batch: Sequence[int], step: int
     return UserError(f"{training.name}: the {what} is not a number at step {step}; check the studies {named}")
 
 
-def _end_epoch(training: Training, kept: Kept, session: Session, epoch: int) -> None:
+def _end_epoch(training: Training, kept: Kept, session: Session, epoch: int, steps: int) -> None:
     """Note the epoch's loss, measure the model on validation, and keep it if it is the best and that matters."""
-    at, steps = kept.position, len(training.studies) // min(training.plan.batch, len(training.studies))
+    at = kept.position
     at.means.append(at.summed / steps)
     at.summed = 0.0
     auc = None

@@ -29,6 +29,11 @@ def can_fuse() -> bool:
     return hardware_precision() != "16-mixed"
 
 
+def precision_of(fabric: Fabric) -> str:
+    """Return the numbers that `fabric` computes in."""
+    return str(fabric.strategy.precision.precision)
+
+
 def make_fabric(precision: Precision | None = None) -> Fabric:
     """Return Fabric on the GPU where there is one, else on the CPU, in `precision` or what the hardware computes in.
 

@@ -27,7 +27,7 @@ from greenrfm.training.encoders import load_stage, save_stage, untrained_dual, u
 from greenrfm.training.finish import Split, finish_bundle
 from greenrfm.training.metrics import Metrics
 from greenrfm.training.page import page_now_and_then, write_page
-from greenrfm.training.precision import make_fabric
+from greenrfm.training.precision import make_fabric, precision_of
 from greenrfm.training.recipe import Recipe
 from greenrfm.training.reports import Reports
 from greenrfm.training.run_folder import begin, check_folder, describe, facts, software
@@ -124,7 +124,7 @@ def train(
         check_reports(parts["train"])
     if fabric.is_global_zero:
         begin(out, facts(recipe, seed, learned.keys, parts, states), resume)
-        describe(out, recipe, cohort, str(fabric.strategy.precision.precision), fabric.world_size)
+        describe(out, recipe, cohort, precision_of(fabric), fabric.world_size)
     if vram is not None or (out / CHOSEN).is_file():
         recipe, said = remembered(out, recipe, len(learned.keys), vram, fabric)
         say(said)
@@ -175,10 +175,10 @@ def train_stages(
         fabric.barrier()
         session.end_if_asked(name)
 
-    stage("stage1_vision", lambda: train_vision(fabric, recipe, data, seed, session.progress, session, validation))
+    stage("stage1_vision", lambda: train_vision(fabric, recipe, data, seed, session, validation))
     if recipe.is_vision_only:
         return VisionAlone(load_stage(untrained_vision(recipe, data.states.shape[1]), files["stage1_vision"]))
-    stage("stage1_text", lambda: train_text(fabric, recipe, data, seed, session.progress, session, validation))
+    stage("stage1_text", lambda: train_text(fabric, recipe, data, seed, session, validation))
     vision, text = files["stage1_vision"], files["stage1_text"]
     watch = dual_auc(fabric, validation.crops, validation.states, len(data.studies), recipe.alignment_plan)
     stage("stage2", lambda: train_alignment(fabric, recipe, data, vision, text, seed, session, watch))

@@ -10,7 +10,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from greenrfm.networks import Supervised
-from greenrfm.progress import Progress
 from greenrfm.training.batches import TrainingSet, adamw, augmented, channels_last, seed_all
 from greenrfm.training.distributed import check_batch, own_share, shareable
 from greenrfm.training.encoders import text_encoder, vision_encoder
@@ -31,15 +30,13 @@ def train_vision(
     recipe: Recipe,
     data: TrainingSet,
     seed: int,
-    progress: Progress,
-    session: Session | None = None,
+    session: Session,
     validation: TrainingSet | None = None,
 ) -> Supervised:
     """Stage 1, vision: the 3D ResNet with its own head, BCE on the labels.
 
     With `validation` the AUC on its `watched` studies is measured after each epoch, on the whole padded fields, which
     is what a reader sees.
-    `session` keeps checkpoints and metrics, and tells progress in place of `progress`.
     """
     seed_all(seed)
     plan = recipe.stage1_vision
@@ -71,7 +68,7 @@ def train_vision(
         generators={"crops": rng},
         micro=plan.micro_batch,
     )  # fmt: skip
-    fit(training, session or Session(progress=progress))
+    fit(training, session)
     return model
 
 
@@ -80,8 +77,7 @@ def train_text(
     recipe: Recipe,
     data: TrainingSet,
     seed: int,
-    progress: Progress,
-    session: Session | None = None,
+    session: Session,
     validation: TrainingSet | None = None,
 ) -> Supervised:
     """Stage 1, text: the BERT with its own head, BCE on the labels; arguments as of `train_vision`."""
@@ -92,7 +88,7 @@ def train_text(
     model = shareable(Supervised(encoder, data.states.shape[1]), fabric)
     freeze(model, plan.freeze, "stage1_text")
     wrapped, optimizer = fabric.setup(model, adamw(_parts(model, plan), plan))
-    data.reports.remember(encoder, fabric, progress)
+    data.reports.remember(encoder, fabric, session.progress)
     torch.manual_seed(seed + fabric.global_rank)  # dropout of its own in every process
 
     def logits(studies: Sequence[int]) -> Tensor:
@@ -109,7 +105,7 @@ def train_text(
         validate=_validate(read, validation and validation.with_reports(), len(data.studies), plan),
         micro=plan.micro_batch,
     )  # fmt: skip
-    fit(training, session or Session(progress=progress))
+    fit(training, session)
     return model
 
 

@@ -80,7 +80,7 @@ def peak_rss_mb() -> float | None:
 def machine() -> dict[str, str]:
     """Return what the times depend on: processor, cores, system, Python and the two engines."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -89,7 +89,8 @@ def machine() -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, as Linux says it, or its kind."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -16,8 +16,9 @@ from greenrfm.networks import Supervised
 from greenrfm.progress import Progress
 from greenrfm.training.batches import TrainingSet
 from greenrfm.training.encoders import load_stage, save_stage, vision_encoder
-from greenrfm.training.fit import make_fabric
+from greenrfm.training.precision import make_fabric
 from greenrfm.training.recipe import Recipe
+from greenrfm.training.session import Session
 from greenrfm.training.stages import train_vision
 from greenrfm.training.volumes import Crops, prepare
 
@@ -46,14 +47,15 @@ def shuffled_control(
     belongs to another study, so what this reaches above one half is what the procedure itself lets through. Its own
     head scores the whole padded field, as the reader does. Its weights stay in `folder`.
     """
+    told = renamed(progress, STAGE)
     order = np.random.default_rng(seed).permutation(len(data.studies))
     weights = folder / "stage1_vision.pt"
     if not weights.is_file():
         wrong = replace(data, states=data.states[order])
         recipe = shortened(recipe)
-        save_stage(train_vision(make_fabric(), recipe, wrong, seed, renamed(progress, STAGE)), weights)
+        save_stage(train_vision(make_fabric(), recipe, wrong, seed, Session(progress=told)), weights)
     model = load_stage(Supervised(vision_encoder(recipe), data.states.shape[1]), weights).eval()
-    files = prepare(test, recipe.preprocessing, folder / "prepared", workers, renamed(progress, STAGE))
+    files = prepare(test, recipe.preprocessing, folder / "prepared", workers, told)
     fields = Crops(files, recipe.preprocessing.crop)
     rows = []
     with torch.no_grad():

@@ -45,11 +45,11 @@ class CrossCheck:
     def __init__(self, lexicon: LexiconLabeler, report: str) -> None:
         """Read the report with the lexicon."""
         # Not `label`, which refuses a report for one foreign sentence: it may be the one that commands silence.
-        said = lexicon.label_english(report)
+        said, is_english = lexicon.label_english(report)
         spoken = {key: each for key, each in said.items() if each.state is not State.NOT_MENTIONED}
         self._said = {key: each for key, each in spoken.items() if key != "normal"}
         self._report = report
-        self._unread = not lexicon.reads(report) and count_words(report) >= LEAST_WORDS
+        self._unread = not is_english and count_words(report) >= LEAST_WORDS
 
     def fault(self, found: Mapping[str, Evidence], within: Span) -> str:
         """Return why the answer `found` about `report[slice(*within)]` cannot be used, "" if it can.
