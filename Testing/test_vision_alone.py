@@ -34,7 +34,8 @@ SIDE = 28
 
 class TestABundleWithoutText:
     @pytest.fixture(scope="class")
-    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    @staticmethod
+    def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         return make_tiny_bundle(tmp_path_factory.mktemp("alone") / "tiny", text=False)
 
     @pytest.fixture
@@ -163,7 +164,8 @@ def small_recipe(folder: Path, name: str, **network: Any) -> Path:
 
 class TestARunWithoutReports:
     @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    @staticmethod
+    def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         """Return the folder of a finished run `run`, and the arguments that name its cohort."""
         folder = tmp_path_factory.mktemp("cohort")
         arguments = own_cohort(folder)
