@@ -91,7 +91,7 @@ def make_tiny_bundle(
             preprocessing=PREPROCESSING,
             features=FeatureGrid(STRIDE, tuple((step - 1) / 2 for step in STRIDE)),
             calibration=Calibration((1.0, 2.0, 1.0), (0.0, 0.0, -1.0)),
-            thresholds=Thresholds("youden", (0.5, 0.5, 0.5)),
+            thresholds=Thresholds("youden", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
             max_tokens=8 if text else None,
             metrics={"macro_auc": 0.5, "n": 0},
             training={"recipe": "tiny", "seed": 7},

@@ -139,7 +139,7 @@ def test_a_file_name_that_could_leave_the_folder_is_refused(folder: Path, name: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update(format_version=2), "update greenrfm"),
+        (lambda m: m.update(format_version=3), "update greenrfm"),
         (lambda m: m.update(format_version=0), "export the bundle again"),
         (lambda m: m.update(opset=99), "opset"),
         (lambda m: m.update(similarity="cosine"), "similarity"),
@@ -149,8 +149,8 @@ def test_a_file_name_that_could_leave_the_folder_is_refused(folder: Path, name: 
         (lambda m: m["calibration"]["slope"].pop(), "calibration.slope"),
         (lambda m: m["calibration"].update(method="isotonic"), "platt"),
         (lambda m: m["calibration"]["intercept"].__setitem__(0, "1"), "finite numbers"),
-        (lambda m: m["thresholds"]["values"].append(0.5), "thresholds.values"),
-        (lambda m: m["thresholds"]["values"].__setitem__(0, 1.5), "from 0 to 1"),
+        (lambda m: m["thresholds"]["present"].append(0.5), "thresholds.present"),
+        (lambda m: m["thresholds"]["present"].__setitem__(0, 1.5), "from 0 to 1"),
         (lambda m: m["finding_set"]["findings"].pop(), "list of 2 numbers"),
         (lambda m: m["finding_set"]["findings"][0].update(key="effusion"), "twice"),
         (lambda m: m["features"]["stride"].__setitem__(0, 0), "features.stride"),

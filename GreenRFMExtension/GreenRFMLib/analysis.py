@@ -191,7 +191,7 @@ class _Readers:
 def decision_logits(bundle: Bundle) -> tuple[float, ...]:
     """Return for each finding the logit whose calibrated probability is the bundle's threshold."""
     calibration = bundle.manifest.calibration
-    threshold = np.clip(np.array(bundle.manifest.thresholds.values), 1e-6, 1 - 1e-6)
+    threshold = np.clip(np.array(bundle.manifest.thresholds.present), 1e-6, 1 - 1e-6)
     slope = np.array(calibration.slope)
     # A slope of 0 gives every logit the same probability: then there is no such logit, and 0 is as good as any.
     usable = np.where(slope == 0, 1.0, slope)

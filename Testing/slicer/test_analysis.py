@@ -91,7 +91,7 @@ def test_the_outcome_is_greenrfms_reading_with_the_logits_of_the_thresholds(run:
     for score, wanted in zip(outcome.reading.scores, expected.scores, strict=True):
         assert score.probability == pytest.approx(wanted.probability, abs=1e-5)
     at_threshold = tiny.manifest.calibration.probability(outcome.decision_logits)
-    np.testing.assert_allclose(at_threshold, tiny.manifest.thresholds.values, atol=1e-6)
+    np.testing.assert_allclose(at_threshold, tiny.manifest.thresholds.present, atol=1e-6)
     assert not run.analysis.running
 
 

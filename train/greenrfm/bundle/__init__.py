@@ -2,7 +2,15 @@
 
 from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, Prompts
 from greenrfm.bundle.check import Check, check
-from greenrfm.bundle.manifest import Calibration, FeatureGrid, FileRecord, Manifest, Thresholds
+from greenrfm.bundle.manifest import (
+    Calibration,
+    FeatureGrid,
+    FileRecord,
+    Fitness,
+    Manifest,
+    Thresholds,
+    VisionNetwork,
+)
 from greenrfm.bundle.text import TextEncoder
 from greenrfm.bundle.write import BundleFields, write_bundle
 
@@ -14,10 +22,12 @@ __all__ = [
     "Check",
     "FeatureGrid",
     "FileRecord",
+    "Fitness",
     "Manifest",
     "Prompts",
     "TextEncoder",
     "Thresholds",
+    "VisionNetwork",
     "check",
     "write_bundle",
 ]

@@ -106,9 +106,15 @@ class Bundle:
         """Return the reference arrays: the test vector `input` and `latent`, and what the fitness check needs."""
         return load_arrays(self.path("reference.npz"))
 
-    def vision(self, threads: int | None = None) -> onnxruntime.InferenceSession:
-        """Return the vision network, opened at the first call; `threads` None is one per physical core."""
-        return self._session("vision.onnx", threads)
+    def vision(self, threads: int | None = None, plane: str = "", half: bool = False) -> onnxruntime.InferenceSession:
+        """Return the vision network of a plane, opened at the first call; `threads` None is one per physical core.
+
+        `half` takes its file in half precision. Raises UserError if the bundle has no such plane or file.
+        """
+        network = self.manifest.network(plane)
+        if half and network.half is None:
+            raise UserError(f"bundle {self.folder} has no network in half precision; read with full precision")
+        return self._session(network.half if half and network.half else network.file, threads)
 
     def text(self, threads: int | None = None) -> onnxruntime.InferenceSession:
         """Return the text network, opened at the first call; `threads` None is one per physical core.

@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, verify_files
+from greenrfm.bundle.manifest import VisionNetwork, network_files
 from greenrfm.bundle.onnx_header import read_header
 from greenrfm.bundle.text import TextEncoder
 from greenrfm.errors import UserError
@@ -61,12 +62,17 @@ def _files(bundle: Bundle) -> tuple[bool, str]:
 
 
 def _networks(bundle: Bundle) -> tuple[bool, str]:
-    names = ("vision.onnx", "text.onnx") if bundle.has_text else ("vision.onnx",)
+    networks = bundle.manifest.networks
+    names = [*network_files(networks), *(["text.onnx"] if bundle.has_text else [])]
     headers = [read_header(bundle.path(name)) for name in names]
     opset = max(header.opset for header in headers)
     if opset != bundle.manifest.opset:
         return False, f"the networks use opset {opset}, the manifest says {bundle.manifest.opset}"
-    wanted = [(bundle.vision(), ["volume"], ["latent", "features"])]
+    wanted = [
+        (bundle.vision(plane=network.plane, half=half), ["volume"], ["latent", "features"])
+        for network in networks
+        for half in (False, True)[: 2 if network.half else 1]
+    ]
     if bundle.has_text:
         wanted.append((bundle.text(), ["input_ids", "attention_mask"], ["latent"]))
     for session, inputs, outputs in wanted:
@@ -77,19 +83,29 @@ def _networks(bundle: Bundle) -> tuple[bool, str]:
 
 
 def _test_vector(bundle: Bundle) -> tuple[bool, str]:
-    volume, expected = _reference(bundle)
-    latent, _ = _run_vision(bundle, volume)
-    return _close(latent, expected, "the latent of the reference input")
+    return _each_network(bundle, _latent_of_reference)
+
+
+def _latent_of_reference(bundle: Bundle, network: VisionNetwork) -> tuple[bool, str]:
+    volume, expected = _reference(bundle, network)
+    latent, _ = _run_vision(bundle, network, volume)
+    return _close(latent, expected, f"the latent of the reference input{_of(network)}")
 
 
 def _heat_map(bundle: Bundle) -> tuple[bool, str]:
-    latent, features = _run_vision(bundle, _reference(bundle)[0])
+    return _each_network(bundle, _mean_of_map)
+
+
+def _mean_of_map(bundle: Bundle, network: VisionNetwork) -> tuple[bool, str]:
+    latent, features = _run_vision(bundle, network, _reference(bundle, network)[0])
     if features.ndim != 4 or len(features) != bundle.projection.shape[1]:
         return False, f"features have shape {features.shape}, the projection takes {bundle.projection.shape[1]}"
     step = bundle.manifest.features.pooled
     mean = features[:, ::step, ::step, ::step].mean(axis=(1, 2, 3), dtype=np.float64)
     from_map = bundle.weight @ (bundle.projection @ mean) + bundle.bias
-    return _close(from_map, bundle.weight @ latent + bundle.bias, "the mean of the heat map and the logit")
+    return _close(
+        from_map, bundle.weight @ latent + bundle.bias, f"the mean of the heat map and the logit{_of(network)}"
+    )
 
 
 def _text(bundle: Bundle) -> tuple[bool, str]:
@@ -100,20 +116,39 @@ def _text(bundle: Bundle) -> tuple[bool, str]:
     return ok, f"two texts give latents of shape {latents.shape}" + ("" if ok else ", not finite 2 × 768")
 
 
-def _reference(bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    arrays = bundle.reference()
-    volume, latent = arrays.get("input"), arrays.get("latent")
-    size = bundle.latent_size
-    if volume is None or latent is None or volume.shape[:2] != (1, 1) or volume.ndim != 5 or latent.size != size:
-        raise UserError(f"reference.npz needs 'input' (1, 1, H, W, D) and 'latent' ({size},)")
+def _each_network(bundle: Bundle, function: Callable[[Bundle, VisionNetwork], tuple[bool, str]]) -> tuple[bool, str]:
+    """Return what `function` says of every network; the first that fails speaks alone."""
+    details = []
+    for network in bundle.manifest.networks:
+        ok, detail = function(bundle, network)
+        if not ok:
+            return False, detail
+        details.append(detail)
+    return True, "; ".join(details)
+
+
+def _of(network: VisionNetwork) -> str:
+    return f" ({network.plane})" if network.plane else ""
+
+
+def _reference(bundle: Bundle, network: VisionNetwork) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    arrays, end = bundle.reference(), network.suffix
+    volume, latent = arrays.get(f"input{end}"), arrays.get(f"latent{end}")
+    size, shape = bundle.latent_size, (1, network.channels)
+    if volume is None or latent is None or volume.shape[:2] != shape or volume.ndim != 5 or latent.size != size:
+        raise UserError(
+            f"reference.npz needs 'input{end}' (1, {network.channels}, H, W, D) and 'latent{end}' ({size},)"
+        )
     return volume.astype(np.float32, copy=False), latent.astype(np.float32, copy=False).reshape(size)
 
 
-def _run_vision(bundle: Bundle, volume: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _run_vision(
+    bundle: Bundle, network: VisionNetwork, volume: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     try:
-        latent, features = bundle.vision().run(["latent", "features"], {"volume": volume})
+        latent, features = bundle.vision(plane=network.plane).run(["latent", "features"], {"volume": volume})
     except Exception as error:  # onnxruntime's exceptions share no base class but this
-        raise UserError(f"onnxruntime {onnxruntime.__version__} cannot run vision.onnx") from error
+        raise UserError(f"onnxruntime {onnxruntime.__version__} cannot run {network.file}") from error
     return latent[0], features[0]
 
 

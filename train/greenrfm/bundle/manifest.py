@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet
 from greenrfm.volumes import Preprocessing
 
 FORMAT = "greenrfm-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SIMILARITIES = ("dot",)
 # What onnxruntime 1.20, the oldest one we install, executes.
 OPSETS = range(13, 22)
-REQUIRED_FILES = ("vision.onnx", "heads.npz", "reference.npz")
+# Besides the vision networks, which "vision" names.
+REQUIRED_FILES = ("heads.npz", "reference.npz")
 # What a bundle with a text encoder has besides.
 TEXT_FILES = ("text.onnx", "tokenizer.json", "prompts.npz")
 
@@ -46,10 +48,52 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The calibrated probability per finding from which it is called present, and the rule that chose it."""
+    """Calibrated probabilities per finding that make a call, and the rule that chose them.
+
+    From `present` up a finding is called present, below `absent` absent, between them indeterminate; `absent` is
+    nowhere above `present`.
+    """
 
     rule: str
-    values: tuple[float, ...]
+    present: tuple[float, ...]
+    absent: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """How far from the training studies a latent may lie before a reading is doubted.
+
+    The distance of a latent is |whitening @ (latent - center)| with the arrays of reference.npz (Mahalanobis); `limit`
+    is the `quantile` of the distances of `n` validation studies.
+    """
+
+    limit: float
+    quantile: float
+    n: int
+
+
+@dataclass(frozen=True)
+class VisionNetwork:
+    """One vision network: its file, that file in half precision if there is one, and what it looks at.
+
+    A bundle that reads one volume has one network, with neither plane nor sequences. One that reads MR has a network
+    for each plane (METHOD.md, "Networks"), whose input channels are `sequences` in their order.
+    """
+
+    file: str = "vision.onnx"
+    half: str | None = None
+    plane: str = ""
+    sequences: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Return how many channels its input has."""
+        return max(1, len(self.sequences))
+
+    @property
+    def suffix(self) -> str:
+        """Return what its arrays in reference.npz end with: `input` and `latent`, or `input-sagittal` and so on."""
+        return f"-{self.plane}" if self.plane else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +152,19 @@ class Manifest:
     opset: int
     files: Mapping[str, FileRecord]
     similarity: str = "dot"
+    networks: tuple[VisionNetwork, ...] = (VisionNetwork(),)
+    fitness: Fitness | None = None
+
+    def network(self, plane: str = "") -> VisionNetwork:
+        """Return the vision network of a plane; raise UserError if there is none."""
+        for network in self.networks:
+            if network.plane == plane:
+                return network
+        planes = ", ".join(network.plane for network in self.networks if network.plane)
+        raise UserError(
+            f"bundle {self.name} reads {f'the planes {planes}' if planes else 'one volume without planes'}, not "
+            f"'{plane}'; give what it reads"
+        )
 
     @property
     def has_text(self) -> bool:
@@ -134,14 +191,21 @@ class Manifest:
                 ],
             },
             "preprocessing": self.preprocessing.to_dict(),
+            "vision": [asdict(network) for network in self.networks],
             "features": asdict(self.features),
             "text": None if self.max_tokens is None else {"max_tokens": self.max_tokens},
             "similarity": self.similarity,
             "calibration": {"method": "platt", **asdict(self.calibration)},
             "thresholds": asdict(self.thresholds),
+            "fitness": None if self.fitness is None else {"method": "mahalanobis", **asdict(self.fitness)},
             "metrics": self.metrics,
             "training": self.training,
             "opset": self.opset,
             "files": {name: asdict(record) for name, record in self.files.items()},
         }
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def network_files(networks: Iterable[VisionNetwork]) -> tuple[str, ...]:
+    """Return the file names of the vision networks, those in half precision included."""
+    return tuple(name for network in networks for name in (network.file, network.half) if name)

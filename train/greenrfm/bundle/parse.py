@@ -19,8 +19,11 @@ from greenrfm.bundle.manifest import (
     Calibration,
     FeatureGrid,
     FileRecord,
+    Fitness,
     Manifest,
     Thresholds,
+    VisionNetwork,
+    network_files,
 )
 from greenrfm.errors import UserError
 from greenrfm.findings import Code, Finding, FindingSet
@@ -29,6 +32,8 @@ from greenrfm.volumes import Preprocessing
 
 # Plain names only: no folder, drive or parent can be spelled with these characters.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_WORD = re.compile(r"[a-z0-9]+")
+MOST_PLANES, MOST_SEQUENCES = 8, 16
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,14 +67,15 @@ class _Parser:
         top = self.keys(
             content,
             "",
-            "format format_version name created intended_use licence finding_set preprocessing features text "
-            "similarity calibration thresholds metrics training opset files",
+            "format format_version name created intended_use licence finding_set preprocessing vision features text "
+            "similarity calibration thresholds fitness metrics training opset files",
         )
         findings = self.finding_set(top["finding_set"])
         count = len(findings.findings)
         features = self.keys(top["features"], "features", "stride offset pooled")
         calibration = self.keys(top["calibration"], "calibration", "method slope intercept")
-        thresholds = self.keys(top["thresholds"], "thresholds", "rule values")
+        thresholds = self.keys(top["thresholds"], "thresholds", "rule present absent")
+        networks = self.networks(top["vision"])
         if calibration["method"] != "platt":
             raise self.error("calibration.method", "must be 'platt'")
         if top["similarity"] not in SIMILARITIES:
@@ -95,15 +101,61 @@ class _Parser:
                 self.numbers(calibration["slope"], "calibration.slope", count, 0.0),
                 self.numbers(calibration["intercept"], "calibration.intercept", count),
             ),
-            thresholds=Thresholds(
-                self.text(thresholds, "rule"), self.numbers(thresholds["values"], "thresholds.values", count, 0.0, 1.0)
-            ),
+            thresholds=self.thresholds(thresholds, count),
             metrics=self.mapping(top, "metrics"),
             training=self.mapping(top, "training"),
             opset=top["opset"],
-            files=self.files(top["files"], with_text=top["text"] is not None),
+            files=self.files(top["files"], networks, with_text=top["text"] is not None),
             similarity=top["similarity"],
+            networks=networks,
+            fitness=self.fitness(top["fitness"]),
         )
+
+    def thresholds(self, fields: dict[str, Any], count: int) -> Thresholds:
+        present, absent = (
+            self.numbers(fields[name], f"thresholds.{name}", count, 0.0, 1.0) for name in ("present", "absent")
+        )
+        if any(low > high for low, high in zip(absent, present, strict=True)):
+            raise self.error("thresholds.absent", "must nowhere be above thresholds.present")
+        return Thresholds(self.text(fields, "rule"), present, absent)
+
+    def networks(self, value: Any) -> tuple[VisionNetwork, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MOST_PLANES:
+            raise self.error("vision", f"must be a list of 1 to {MOST_PLANES} networks")
+        networks = tuple(self.network(item) for item in value)
+        names = [name for network in networks for name in (network.file, network.half) if name]
+        if len(set(names)) < len(names):
+            raise self.error("vision", "names a file twice")
+        planes = [network.plane for network in networks]
+        if len(set(planes)) < len(planes) or (len(planes) > 1 and not all(planes)):
+            raise self.error("vision", "must name a plane of its own for each of several networks")
+        if len({network.sequences for network in networks}) > 1:
+            raise self.error("vision", "must give all networks the same sequences")
+        return networks
+
+    def network(self, value: Any) -> VisionNetwork:
+        fields = self.keys(value, "vision", "file half plane sequences")
+        half = fields["half"]
+        names = [self.text(fields, "file"), *([] if half is None else [self.text(fields, "half")])]
+        for name in names:
+            if not (_FILE_NAME.fullmatch(name) and name.endswith(".onnx")):
+                raise self.error("vision", f"names {name!r}, it must name .onnx files of the bundle's own folder")
+        sequences = tuple(self.items(fields, "sequences"))
+        words = (self.text(fields, "plane"), *sequences)
+        if not all(isinstance(word, str) and (_WORD.fullmatch(word) or word == "") for word in words):
+            raise self.error("vision", "must name planes and sequences with lower-case letters and digits")
+        if len(set(sequences)) < len(sequences) or "" in sequences or len(sequences) > MOST_SEQUENCES:
+            raise self.error("vision", f"must name up to {MOST_SEQUENCES} sequences, each once")
+        return VisionNetwork(names[0], half, str(words[0]), sequences)
+
+    def fitness(self, value: Any) -> Fitness | None:
+        if value is None:
+            return None
+        fields = self.keys(value, "fitness", "method limit quantile n")
+        if fields["method"] != "mahalanobis":
+            raise self.error("fitness.method", "must be 'mahalanobis'")
+        limit, quantile = (self.numbers([fields[name]], f"fitness.{name}", 1, 0.0)[0] for name in ("limit", "quantile"))
+        return Fitness(limit, quantile, self.whole(fields, "n", "fitness.n", 1))
 
     def preprocessing(self, top: dict[str, Any]) -> Preprocessing:
         try:
@@ -134,7 +186,7 @@ class _Parser:
             return None
         return self.whole(self.keys(text, "text", "max_tokens"), "max_tokens", "text.max_tokens", 3)
 
-    def files(self, value: Any, with_text: bool) -> dict[str, FileRecord]:
+    def files(self, value: Any, networks: tuple[VisionNetwork, ...], with_text: bool) -> dict[str, FileRecord]:
         if not isinstance(value, dict):
             raise self.error("files", "must map file names to sha256 and bytes")
         records = {}
@@ -146,7 +198,7 @@ class _Parser:
             if not _HEX.fullmatch(digest):
                 raise self.error(f"files.{name}.sha256", "must be 64 hexadecimal digits in lower case")
             records[name] = FileRecord(digest, self.whole(fields, "bytes", f"files.{name}.bytes", 0))
-        for name in (*REQUIRED_FILES, *(TEXT_FILES if with_text else ())):
+        for name in (*REQUIRED_FILES, *network_files(networks), *(TEXT_FILES if with_text else ())):
             if name not in records:
                 raise self.error("files", f"lacks '{name}'")
         for name in TEXT_FILES:

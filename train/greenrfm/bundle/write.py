@@ -21,8 +21,11 @@ from greenrfm.bundle.manifest import (
     Calibration,
     FeatureGrid,
     FileRecord,
+    Fitness,
     Manifest,
     Thresholds,
+    VisionNetwork,
+    network_files,
 )
 from greenrfm.bundle.onnx_header import read_header
 from greenrfm.bundle.parse import parse_manifest
@@ -49,6 +52,8 @@ class BundleFields:
     calibration: Calibration
     thresholds: Thresholds
     max_tokens: int | None = 512
+    networks: tuple[VisionNetwork, ...] = (VisionNetwork(),)
+    fitness: Fitness | None = None
     similarity: str = "dot"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -58,7 +63,7 @@ def write_bundle(
     folder: Path,
     fields: BundleFields,
     *,
-    vision_onnx: Path,
+    vision_onnx: Path | Mapping[str, Path],
     weight: ArrayLike,
     bias: ArrayLike,
     projection: ArrayLike,
@@ -70,6 +75,7 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle to `folder` and return it, loaded.
 
+    `vision_onnx` is the one vision network, or each file name of `fields.networks` with where it lies now.
     `weight` (findings, 768), `bias` (findings,), `projection` (768, features) and the prompts
     (pairs, findings, 768) are stored as float32. `reference` holds at least the test vector: `input`
     float32 (1, 1, H, W, D) and `latent` (768,), as the trained network (not the ONNX file) gives it.
@@ -86,7 +92,9 @@ def write_bundle(
     temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
     temporary.mkdir()
     try:
-        shutil.copyfile(vision_onnx, temporary / "vision.onnx")
+        one = isinstance(vision_onnx, Path)
+        for name in network_files(fields.networks):
+            shutil.copyfile(vision_onnx if one else vision_onnx[name], temporary / name)
         if text_onnx is not None:
             shutil.copyfile(text_onnx, temporary / "text.onnx")
         if tokenizer is not None:
@@ -118,7 +126,9 @@ def _save(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
 
 
 def _manifest(folder: Path, fields: BundleFields) -> Manifest:
-    written = [name for name in (*REQUIRED_FILES, *TEXT_FILES) if (folder / name).exists()]
+    written = [
+        name for name in (*network_files(fields.networks), *REQUIRED_FILES, *TEXT_FILES) if (folder / name).exists()
+    ]
     files = {name: FileRecord(sha256(folder / name), (folder / name).stat().st_size) for name in written}
     opset = max(read_header(folder / name).opset for name in written if name.endswith(".onnx"))
     created = datetime.now(UTC).isoformat(timespec="seconds")

@@ -56,9 +56,12 @@ def info(bundle: Folder, as_json: Json = False) -> None:
     preprocessing = manifest.preprocessing
     spacing = preprocessing.spacing and " × ".join(f"{step:g}" for step in preprocessing.spacing)
     size = " × ".join(map(str, preprocessing.size))
-    findings = Table("finding", "key", "threshold")
-    for finding, threshold in zip(manifest.finding_set.findings, manifest.thresholds.values, strict=True):
-        findings.add_row(finding.name, finding.key, f"{threshold:.3f}")
+    findings = Table("finding", "key", "absent below", "present from")
+    thresholds = manifest.thresholds
+    for finding, absent, present in zip(
+        manifest.finding_set.findings, thresholds.absent, thresholds.present, strict=True
+    ):
+        findings.add_row(finding.name, finding.key, f"{absent:.3f}", f"{present:.3f}")
     with display() as show:
         show.print(
             f"{manifest.name}, {manifest.intended_use}, made {manifest.created}, licence {manifest.licence}",

@@ -125,9 +125,14 @@ class Reader:
         manifest = self.bundle.manifest
         probabilities = manifest.calibration.probability(logits)
         return tuple(
-            FindingScore(finding.key, finding.name, float(logit), float(probability), threshold)
-            for finding, logit, probability, threshold in zip(
-                self.bundle.findings.findings, logits, probabilities, manifest.thresholds.values, strict=True
+            FindingScore(finding.key, finding.name, float(logit), float(probability), present, absent)
+            for finding, logit, probability, present, absent in zip(
+                self.bundle.findings.findings,
+                logits,
+                probabilities,
+                manifest.thresholds.present,
+                manifest.thresholds.absent,
+                strict=True,
             )
         )
 

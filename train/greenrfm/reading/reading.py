@@ -16,21 +16,26 @@ DEMONSTRATION = (
     "This model was trained on generated phantoms to demonstrate the software: its scores on real scans mean nothing."
 )
 
+Call = Literal["present", "absent", "indeterminate"]
+
 
 @dataclass(frozen=True)
 class FindingScore:
-    """One finding's score: `probability` is calibrated, `call` compares it with the bundle's `threshold`."""
+    """One finding's score: `probability` is calibrated, `call` compares it with the bundle's two thresholds."""
 
     key: str
     name: str
     logit: float
     probability: float
     threshold: float
+    absent_below: float
 
     @property
-    def call(self) -> Literal["present", "absent"]:
-        """Return "present" from the threshold up."""
-        return "present" if self.probability >= self.threshold else "absent"
+    def call(self) -> Call:
+        """Return "present" from `threshold` up, "absent" below `absent_below`, and "indeterminate" between them."""
+        if self.probability >= self.threshold:
+            return "present"
+        return "absent" if self.probability < self.absent_below else "indeterminate"
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ def finish_bundle(
         preprocessing=recipe.preprocessing,
         features=FeatureGrid.of_stem(recipe.network.stem, dilated),
         calibration=Calibration(tuple(calibration.slope.tolist()), tuple(calibration.intercept.tolist())),
-        thresholds=Thresholds(thresholds.rule, tuple(thresholds.values.tolist())),
+        thresholds=Thresholds(thresholds.rule, *(tuple(thresholds.values.tolist()),) * 2),
         max_tokens=recipe.network.max_tokens if text else None,
         metrics={"split": "validation", "against": "the labels of the reports" if text else "the labels", **measured},
         training={**provenance, "calibration_notes": calibration.notes, "threshold_notes": thresholds.notes},

@@ -67,7 +67,7 @@ class HeldOut:
 
     def classification(self, probabilities: Floats | None = None) -> dict[str, Any]:
         """Evaluate these probabilities, or the model's own, against the true state, resampling patients."""
-        own = dict(zip(self.keys, self.bundle.manifest.thresholds.values, strict=True))
+        own = dict(zip(self.keys, self.bundle.manifest.thresholds.present, strict=True))
         return evaluate_classification(
             self.probabilities if probabilities is None else probabilities,
             self.truth,
