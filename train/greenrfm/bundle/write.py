@@ -92,9 +92,8 @@ def write_bundle(
     temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
     temporary.mkdir()
     try:
-        one = isinstance(vision_onnx, Path)
         for name in network_files(fields.networks):
-            shutil.copyfile(vision_onnx if one else vision_onnx[name], temporary / name)
+            shutil.copyfile(vision_onnx if isinstance(vision_onnx, Path) else vision_onnx[name], temporary / name)
         if text_onnx is not None:
             shutil.copyfile(text_onnx, temporary / "text.onnx")
         if tokenizer is not None:
