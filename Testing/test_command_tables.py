@@ -55,8 +55,11 @@ def test_retrieval_stands_beside_its_chance(greenrfm: Command, bundle: Bundle, c
     result = answer.json
     assert (result["n"], result["split"]) == (3, "test")
     assert result["chance_recall_at_1"] == pytest.approx(1 / 3)
-    assert result["recall_at_5"] == 1
-    assert "chance 0.333" in greenrfm("evaluate", "retrieval", bundle.folder, cohort, "--split", "all").out
+    assert result["ks"] == [1]
+    assert result["recall_at_1"] == result["honest"]["text_to_image"]["recall_at_1"]
+    text = greenrfm("evaluate", "retrieval", bundle.folder, cohort, "--split", "all").out
+    assert "chance recall" in text
+    assert "0.333" in text
 
 
 def test_a_cohort_is_checked(greenrfm: Command, cohort: Path) -> None:

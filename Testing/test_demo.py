@@ -130,6 +130,29 @@ def test_recall_is_that_of_the_bundle_s_own_encoders(demo: Demo) -> None:
     assert demo.summary["chance_recall_at_5"] == pytest.approx(5 / len(test))
 
 
+def test_calibration_stands_beside_that_of_a_perfect_model(demo: Demo) -> None:
+    _, _, scores = table(demo.summary["scores"])
+    _, _, truth = table(demo.summary["truth"])
+    said, found = scores.ravel(), truth.ravel()
+    tenth = np.minimum((said * 10).astype(int), 9)
+    gaps = [abs((found - said)[tenth == number].sum()) for number in range(10)]
+    assert demo.summary["ece"] == pytest.approx(sum(gaps) / len(said))
+    assert demo.summary["n_pairs"] == len(said)
+    low, high = demo.summary["intervals"]["perfect_ece"]
+    assert 0 < low < demo.summary["perfect_ece"] < high
+    assert f"{demo.summary['ece']:.3f}" in demo.page
+    assert f"{demo.summary['perfect_ece']:.3f}" in demo.page
+
+
+def test_volumes_search_volumes_of_other_patients_beside_chance(demo: Demo) -> None:
+    alike = demo.summary["retrieval"]["honest"]["image_to_image"]
+    assert alike["candidates"] == demo.summary["n_test"]
+    assert demo.summary["image_to_image_recall_at_5"] == alike["recall_at_5"]
+    low, high = demo.summary["intervals"]["image_to_image_recall_at_5"]
+    assert low <= alike["recall_at_5"] <= high
+    assert f"{alike['chance_recall_at_5']:.3f}" in demo.page
+
+
 def test_label_f1_counts_every_entry_that_the_reports_leave_open_as_absent(demo: Demo) -> None:
     truth = LabelTable.read(demo.out / "cohort" / "truth.csv")
     labels = LabelTable.read(demo.out / "labels.csv").rows(truth.study_ids)
@@ -160,22 +183,34 @@ def test_the_page_says_what_it_is_and_what_it_is_not(demo: Demo) -> None:
 
 def test_an_untrained_model_keeps_no_promise_and_the_page_says_so(demo: Demo) -> None:
     judged = [item["met"] for item in demo.summary["criteria"]]
-    assert len(judged) == 4
+    assert len(judged) == 5
     assert not judged[0]
     assert demo.page.count("NOT met") == judged.count(False)
 
 
+def calibration(ece: float | None, pairs: int) -> dict[str, Any]:
+    """Return what `verdicts` takes of a pooled calibration."""
+    perfect = {"ece": 0.02, "interval": [0.01, 0.03]}
+    return {"ece": ece, "pairs": pairs, "intervals": {"ece": [0.0, 0.1]}, "perfect": perfect}
+
+
 @pytest.mark.parametrize(
-    ("auc", "recall", "hits", "interval", "met"),
+    ("auc", "recall", "hits", "interval", "ece", "pairs", "met"),
     [
-        (0.90, 0.25, 0.41, [0.05, 0.3], [True, True, True, True]),
-        (0.89, 0.24, 0.39, [0.05, 0.3], [False, False, False, True]),
-        (0.95, 0.30, 0.90, [-0.01, 0.9], [True, True, False, False]),
-        (None, 0.30, 0.90, None, [False, True, False, False]),
+        (0.90, 0.25, 0.41, [0.05, 0.3], 0.05, 1000, [True, True, True, True, True]),
+        (0.89, 0.24, 0.39, [0.05, 0.3], 0.051, 1000, [False, False, False, True, False]),
+        (0.95, 0.30, 0.90, [-0.01, 0.9], 0.01, 999, [True, True, False, False, False]),
+        (None, 0.30, 0.90, None, None, 0, [False, True, False, False, False]),
     ],
 )
 def test_each_promise_is_judged_by_its_own_number(
-    auc: float | None, recall: float, hits: float, interval: list[float] | None, met: list[bool]
+    auc: float | None,
+    recall: float,
+    hits: float,
+    interval: list[float] | None,
+    ece: float | None,
+    pairs: int,
+    met: list[bool],
 ) -> None:
     macro = {"auroc": auc, "intervals": {"auroc": None}, "findings": 3}
     found = {"recall_at_5": recall, "chance_recall_at_5": 0.05, "intervals": {"recall_at_5": [0.1, 0.4]}}
@@ -187,14 +222,16 @@ def test_each_promise_is_judged_by_its_own_number(
         "intervals": {"above_chance": interval},
     }
     baseline = {"macro": {"auroc": auc and auc - 0.15, "intervals": {"auroc": None}}}
-    judged = verdicts({"macro": macro, "n": 9, "patients": 8}, {**found, "candidates": 100}, maps, baseline)
+    said = calibration(ece, pairs)
+    judged = verdicts({"macro": macro, "n": 9, "patients": 8}, {**found, "candidates": 100}, maps, baseline, said)
     assert [item.met for item in judged] == met
 
 
 def test_without_any_heat_map_the_third_promise_is_not_met() -> None:
     macro = {"auroc": 1.0, "intervals": {"auroc": [1.0, 1.0]}, "findings": 1}
     found = {"recall_at_5": 1.0, "chance_recall_at_5": 0.1, "intervals": {"recall_at_5": None}, "candidates": 50}
-    assert not verdicts({"macro": macro, "n": 9, "patients": 8}, found, None, {"macro": macro})[2].met
+    model, said = {"macro": macro, "n": 9, "patients": 8}, calibration(0.01, 5000)
+    assert not verdicts(model, found, None, {"macro": macro}, said)[2].met
 
 
 def test_the_library_holds_the_training_studies_and_no_held_out_patient(demo: Demo) -> None:

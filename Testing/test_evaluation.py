@@ -34,9 +34,10 @@ from greenrfm.evaluation import (
     roc_points,
     share_label_measures,
 )
-from greenrfm.evaluation.classification import MEASURES, weighted_auroc, weighted_average_precision
+from greenrfm.evaluation.classification import MEASURES
 from greenrfm.evaluation.localisation import coverage
-from greenrfm.evaluation.retrieval import average_precision
+from greenrfm.evaluation.ranking import weighted_auroc, weighted_average_precision
+from greenrfm.evaluation.ties import average_precision
 from greenrfm.findings import LabelTable, State
 
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""How well probabilities tell present from absent: ranking, decisions at a threshold, calibration."""
+"""How well probabilities tell present from absent: ranking, decisions, calibration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenrfm.evaluation.calibration import weighted_ece
 from greenrfm.evaluation.intervals import (
     BOOTSTRAPS,
     Floats,
@@ -17,11 +18,23 @@ from greenrfm.evaluation.intervals import (
     describe_macro,
     ratio,
 )
+from greenrfm.evaluation.ranking import Bools, weighted_ranking
 from greenrfm.findings import State
 
-Bools = NDArray[np.bool_]
-MEASURES = ("auroc", "average_precision", "f1", "sensitivity", "specificity", "brier", "ece")
-ECE_BINS = 10
+MEASURES = (
+    "auroc",
+    "average_precision",
+    "f1",
+    "sensitivity",
+    "specificity",
+    "sensitivity_at_specificity",
+    "specificity_at_sensitivity",
+    "brier",
+    "ece",
+)
+# Where a call may be indeterminate: the share decided, and how good those calls are.
+DECIDED = ("coverage", "sensitivity_decided", "specificity_decided")
+STATED = 0.9
 
 
 def evaluate_classification(
@@ -31,6 +44,10 @@ def evaluate_classification(
     *,
     patient_ids: Sequence[str] | None = None,
     thresholds: float | Mapping[str, float] = 0.5,
+    absent_below: Mapping[str, float] | None = None,
+    calls: NDArray[np.int8] | None = None,
+    specificity: float = STATED,
+    sensitivity: float = STATED,
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -45,13 +62,19 @@ def evaluate_classification(
         counts as its own patient, which the result states and which is too narrow if they are not.
     thresholds : a finding is called present at probability >= threshold; they are given, never
         chosen from `states`.
+    absent_below : if given, a finding is called absent below this, and between the two it is indeterminate.
+    calls : (N, F) of PRESENT, ABSENT and UNCERTAIN (indeterminate), instead of both.
+    specificity, sensitivity : the stated values of `sensitivity_at_specificity` and `specificity_at_sensitivity`,
+        which are read off the ROC curve of these very studies: they tell how the scores rank, not how a threshold does.
 
     Returns
     -------
     `{"n", "patients", "resampled", "bootstraps", "seed", "macro": {measure: value, "intervals": {measure:
     [low, high]}, "findings": how many, "left_out": {key: reason}}, "findings": {key: {measure: value or
-    None, "intervals", "n", "positives", "negatives", "excluded", "threshold"}}}`. A measure that is not
-    defined is None. A finding with one class only is left out of every macro mean, and named there.
+    None, "intervals", "n", "positives", "negatives", "excluded", "threshold"}}, "stated"}`. A measure that is not
+    defined is None. A finding with one class only is left out of every macro mean, and named there. An indeterminate
+    call counts as not present in f1, sensitivity and specificity; where there can be one, `coverage` is the share
+    decided and `sensitivity_decided`, `specificity_decided` are of those alone.
 
     Raises ValueError if the shapes disagree or a probability is not in [0, 1].
     """
@@ -65,19 +88,35 @@ def evaluate_classification(
     patients = list(patient_ids) if patient_ids is not None else [str(row) for row in range(studies)]
     if len(patients) != studies:
         raise ValueError(f"{len(patients)} patient ids for {studies} studies")
-    limits = {key: float(thresholds[key] if isinstance(thresholds, Mapping) else thresholds) for key in keys}
     present, absent = states == State.PRESENT, states == State.ABSENT
     known = present | absent
+    limits = None if calls is not None else _limits(keys, thresholds)
+    if calls is None:
+        lower = np.array([_limits(keys, thresholds if absent_below is None else absent_below)[key] for key in keys])
+        called = probabilities >= np.array([_limits(keys, thresholds)[key] for key in keys])
+        decided = called | (probabilities < lower)
+    elif calls.shape != states.shape:
+        raise ValueError(f"calls {calls.shape}, states {states.shape}")
+    else:
+        called, decided = calls == State.PRESENT, (calls == State.PRESENT) | (calls == State.ABSENT)
+    three = calls is not None or absent_below is not None
+    names = (*MEASURES, *DECIDED) if three else MEASURES
+
+    def one(column: int, weights: Floats) -> Measures:
+        rows = np.flatnonzero(known[:, column])
+        positive, scores, weight = present[rows, column], probabilities[rows, column], weights[:, rows]
+        return {
+            **weighted_ranking(positive, scores, weight, specificity, sensitivity),
+            "brier": ratio(weight @ (scores - positive) ** 2, weight.sum(axis=1)),
+            "ece": weighted_ece(positive, scores, weight),
+            **_decisions(positive, called[rows, column], decided[rows, column], weight),
+        }
 
     def measure(weights: Floats) -> Measures:
-        columns = [
-            _measures(present[rows, column], probabilities[rows, column], limits[key], weights[:, rows])
-            for column, key in enumerate(keys)
-            for rows in (np.flatnonzero(known[:, column]),)
-        ]
+        columns = [one(column, weights) for column in range(len(keys))]
         return {
             name: np.stack([column[name] for column in columns], axis=1) if columns else np.empty((len(weights), 0))
-            for name in MEASURES
+            for name in names
         }
 
     point, replicates = bootstrap(measure, patients, bootstraps, seed)
@@ -90,8 +129,10 @@ def evaluate_classification(
             positives=positives,
             negatives=negatives,
             excluded=studies - positives - negatives,
-            threshold=limits[key],
+            threshold=None if limits is None else limits[key],
         )
+        if absent_below is not None and calls is None:
+            findings[key]["absent_below"] = float(absent_below[key])
         missing = [name for name, count in (("present", positives), ("absent", negatives)) if not count]
         if missing:
             left_out[key] = f"no study has it {' or '.join(missing)}"
@@ -103,85 +144,29 @@ def evaluate_classification(
         "resampled": "patients" if patient_ids is not None else "studies (no patient ids were given)",
         "bootstraps": bootstraps,
         "seed": seed,
+        "stated": {"specificity": specificity, "sensitivity": sensitivity},
         "macro": {**macro, "findings": int(included.sum()), "left_out": left_out},
         "findings": findings,
     }
 
 
-def auroc(positive: Bools, scores: Floats) -> float | None:
-    """Return the area under the ROC curve, ties counting one half; None if a class is missing."""
-    value = weighted_auroc(np.asarray(positive, dtype=bool), np.asarray(scores), np.ones((1, len(scores))))[0]
-    return None if np.isnan(value) else float(value)
+def _limits(keys: Sequence[str], thresholds: float | Mapping[str, float]) -> dict[str, float]:
+    return {key: float(thresholds[key] if isinstance(thresholds, Mapping) else thresholds) for key in keys}
 
 
-def weighted_auroc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
-    """Return the area under the ROC curve for each row of `weights` (B, N); NaN if a class is missing.
-
-    It is the share of (present, absent) pairs in which the present study has the higher score, ties
-    counting one half (Hanley & McNeil 1982), summed over groups of equal scores.
-    """
-    above, below = _by_score(positive, scores, weights)
-    positives, negatives = above.sum(axis=1), below.sum(axis=1)
-    lower = negatives[:, None] - np.cumsum(below, axis=1)
-    return ratio((above * (lower + 0.5 * below)).sum(axis=1), positives * negatives)
-
-
-def weighted_average_precision(positive: Bools, scores: Floats, weights: Floats) -> Floats:
-    """Return sum over score levels of (gain in recall) x precision, (B,); NaN if a class is missing.
-
-    Without interpolation, and equal scores form one level, as in scikit-learn.
-    """
-    gained, false = _by_score(positive, scores, weights)
-    positives, negatives = gained.sum(axis=1), false.sum(axis=1)
-    called = np.cumsum(gained + false, axis=1)
-    # Levels before the first drawn study have nothing called; they gain nothing either.
-    precision = np.cumsum(gained, axis=1) / np.where(called > 0, called, 1.0)
-    return ratio((gained * precision).sum(axis=1), np.where(negatives > 0, positives, 0.0))
-
-
-def weighted_ece(positive: Bools, probabilities: Floats, weights: Floats, bins: int = ECE_BINS) -> Floats:
-    """Return the expected calibration error (B,) over `bins` equal bins of [0, 1] (Naeini et al. 2015).
-
-    In a small cohort its value, and more so its resampled values, lie above that of the same model in a large one.
-    """
-    bin_of = reliability_bin(probabilities, bins)
-    member = np.zeros((len(probabilities), bins))
-    member[np.arange(len(probabilities)), bin_of] = positive.astype(np.float64) - probabilities
-    return ratio(np.abs(weights @ member).sum(axis=1), weights.sum(axis=1))
-
-
-def reliability_bin(probabilities: Floats, bins: int = ECE_BINS) -> NDArray[np.intp]:
-    """Return each probability's bin 0…bins-1; probability 1 belongs to the last."""
-    return np.minimum((np.asarray(probabilities) * bins).astype(np.intp), bins - 1)
-
-
-def _measures(positive: Bools, probabilities: Floats, threshold: float, weights: Floats) -> Measures:
-    """Return every measure as (B,) for the studies of one finding whose state is known."""
-    called = probabilities >= threshold
+def _decisions(positive: Bools, called: Bools, decided: Bools, weights: Floats) -> Measures:
+    """Return what the calls of one finding are worth, (B,) each; a study that is not `called` counts as not present."""
     true_positive, false_negative = weights @ (positive & called), weights @ (positive & ~called)
     false_positive, true_negative = weights @ (~positive & called), weights @ (~positive & ~called)
     positives = true_positive + false_negative
     f1 = ratio(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+    said_absent = decided & ~called
+    rejected = weights @ (~positive & said_absent)
     return {
-        "auroc": weighted_auroc(positive, probabilities, weights),
-        "average_precision": weighted_average_precision(positive, probabilities, weights),
         "f1": np.where(positives > 0, f1, np.nan),
         "sensitivity": ratio(true_positive, positives),
         "specificity": ratio(true_negative, true_negative + false_positive),
-        "brier": ratio(weights @ (probabilities - positive) ** 2, weights.sum(axis=1)),
-        "ece": weighted_ece(positive, probabilities, weights),
+        "coverage": ratio(weights @ decided, weights.sum(axis=1)),
+        "sensitivity_decided": ratio(true_positive, true_positive + weights @ (positive & said_absent)),
+        "specificity_decided": ratio(rejected, rejected + false_positive),
     }
-
-
-def _by_score(positive: Bools, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return the weight of present and of absent studies per distinct score, highest first: (B, levels)."""
-    if not len(scores):
-        return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    ordered = np.asarray(scores)[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    weights, positive = weights[:, order], positive[order]
-    return (
-        np.add.reduceat(weights * positive, starts, axis=1),
-        np.add.reduceat(weights * ~positive, starts, axis=1),
-    )

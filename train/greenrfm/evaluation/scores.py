@@ -1,10 +1,8 @@
-"""scores.csv: a probability per study and finding; and its evaluation against labels.csv."""
+"""The evaluation of scores.csv against labels.csv."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,96 +10,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenrfm.cohort import Cohort
 from greenrfm.errors import UserError
-from greenrfm.evaluation.classification import evaluate_classification
+from greenrfm.evaluation.calibration import pooled_calibration
+from greenrfm.evaluation.classification import STATED, evaluate_classification
 from greenrfm.evaluation.intervals import BOOTSTRAPS
-from greenrfm.files import write_text
+from greenrfm.evaluation.operating import Operating
+from greenrfm.evaluation.reconstructions import Unit, volumes_from
+from greenrfm.evaluation.score_table import ScoreTable
 from greenrfm.findings import LabelTable
-from greenrfm.findings.sets import KEY, nearest
+
+FALLBACK = 0.5
 
 
 @dataclass(frozen=True)
-class ScoreTable:
-    """Probabilities float64 (studies, findings) in [0, 1]; `patient_ids` is empty if the file has none."""
+class Pairs:
+    """Scores beside what is right, row by row.
 
-    study_ids: tuple[str, ...]
-    keys: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    patient_ids: tuple[str, ...] = ()
+    `states` (N, F) belong to the rows and columns of `scores`, `patients` to its rows (None if not known); `facts`
+    says what was counted.
+    """
 
-    def __post_init__(self) -> None:
-        """Check that the shape fits the names."""
-        if self.probabilities.shape != (len(self.study_ids), len(self.keys)):
-            raise ValueError(f"probabilities {self.probabilities.shape} for {len(self.study_ids)} × {len(self.keys)}")
-        if len(self.patient_ids) not in (0, len(self.study_ids)):
-            raise ValueError(f"{len(self.patient_ids)} patient ids for {len(self.study_ids)} studies")
-
-    def write(self, path: Path) -> None:
-        """Write scores.csv in one step, with every digit, so that anyone recomputes the same numbers."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["study_id", *(["patient_id"] if self.patient_ids else []), *self.keys])
-        for row, study in enumerate(self.study_ids):
-            names = [study, self.patient_ids[row]] if self.patient_ids else [study]
-            writer.writerow([*names, *(repr(float(value)) for value in self.probabilities[row])])
-        write_text(path, text.getvalue())
-
-    @classmethod
-    def read(cls, path: Path, keys: Sequence[str] | None = None) -> ScoreTable:
-        """Read scores.csv: `study_id`, optionally `patient_id`, and a column per finding key.
-
-        With `keys`, a column outside them is an error. Raises UserError for a missing or empty file,
-        unknown or repeated columns, repeated or empty ids, and cells that are no number from 0 to 1.
-        """
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                lines = list(csv.reader(stream))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"scores {path} cannot be read as a CSV in UTF-8 ({type(error).__name__})") from error
-        header = [name.strip() for name in lines[0]] if lines else []
-        if not header or header[0] != "study_id":
-            raise UserError(f"scores {path} must begin with a line 'study_id,<finding>,…'")
-        columns = _finding_columns(header, keys, path)
-        patient_column = header.index("patient_id") if "patient_id" in header else None
-        studies: dict[str, None] = {}
-        patients: list[str] = []
-        values: list[list[float]] = []
-        for number, line in enumerate(lines[1:], start=2):
-            if not line:
-                continue
-            if len(line) != len(header):
-                raise UserError(f"scores {path}, line {number}: {len(line)} cells, the header has {len(header)}")
-            study = line[0]
-            if not study.strip():
-                raise UserError(f"scores {path}, line {number}: study_id is empty; name the study")
-            if study in studies:
-                raise UserError(f"scores {path} has study {study} twice (line {number}); keep one row")
-            studies[study] = None
-            if patient_column is not None:
-                patients.append(line[patient_column].strip())
-                if not patients[-1]:
-                    raise UserError(f"scores {path}, line {number}: patient_id is empty; fill or remove the column")
-            values.append([_probability(line[column], path, number, header[column]) for column in columns])
-        if not studies:
-            raise UserError(f"scores {path} has no study; write one line per study below the header")
-        names = tuple(header[column] for column in columns)
-        return cls(tuple(studies), names, np.array(values, dtype=np.float64), tuple(patients))
+    scores: ScoreTable
+    states: NDArray[np.int8]
+    patients: tuple[str, ...] | None
+    facts: Mapping[str, Any]
 
 
-def evaluate_scores(
-    scores_path: Path,
-    labels_path: Path,
-    *,
-    thresholds: float | Mapping[str, float] = 0.5,
-    bootstraps: int = BOOTSTRAPS,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Return how well scores.csv agrees with labels.csv: `{"n", "macro": {"auroc", …}, "findings": {…}, …}`.
+def match(scores_path: Path, labels_path: Path, unit: Unit = "volume", cohort: Cohort | None = None) -> Pairs:
+    """Return the scores with their labels.
 
-    The shape is that of `evaluate_classification`, with `not_scored` (labelled findings without a score
-    column) and `labels_without_scores` (how many labelled studies have no row). Thresholds are given,
-    never chosen from these labels. Raises UserError if a file is at fault, if a scored finding has no
-    label column or a scored study no label row, or if a threshold is missing.
+    Parameters
+    ----------
+    unit : "volume" takes every row; "report" the first row of each report, so that reconstructions of one scan
+        count once.
+    cohort : says which patient and report a volume belongs to, where scores.csv does not.
+
+    Raises UserError if a file is at fault, if a scored finding has no label column or a scored study no label row, or
+    if reports are wanted and not known.
     """
     labels = LabelTable.read(labels_path)
     scores = ScoreTable.read(scores_path, labels.keys)
@@ -111,45 +57,84 @@ def evaluate_scores(
             f"scores {scores_path} has {len(unlabelled)} studies without a row in {labels_path}, "
             f"first {min(unlabelled)}; label them or remove them"
         )
-    if isinstance(thresholds, Mapping):
-        missing = [key for key in scores.keys if key not in thresholds]
-        if missing:
-            raise UserError(f"there is no threshold for '{missing[0]}'{nearest(missing[0], tuple(thresholds))}")
+    volumes = volumes_from(scores.study_ids, scores.patient_ids, scores.report_ids, cohort)
+    rows = list(range(len(scores.study_ids))) if unit == "volume" else volumes.first_of_each_report()
+    patients = None if volumes.patients is None else tuple(volumes.patients[row] for row in rows)
+    facts = {
+        "unit": unit,
+        "volumes": len(scores.study_ids),
+        "reports": None if volumes.reports is None else len(set(volumes.reports)),
+        "not_scored": [key for key in labels.keys if key not in scores.keys],
+        "labels_without_scores": len(set(labels.study_ids).difference(scores.study_ids)),
+    }
+    scores = scores.rows(rows)
+    return Pairs(scores, labels.select(scores.keys).rows(scores.study_ids), patients, facts)
+
+
+def evaluate_pairs(
+    pairs: Pairs,
+    *,
+    thresholds: float | Mapping[str, float] | Operating | None = None,
+    specificity: float = STATED,
+    sensitivity: float = STATED,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return how well scores agree with labels: `{"n", "macro": {"auroc", …}, "findings": {…}, …}`.
+
+    `thresholds` are given, never chosen from these labels; without them the file's own calls are judged, and without
+    those a finding counts as present from probability 0.5. `thresholds_from` says which.
+
+    The shape is that of `evaluate_classification`, with `pooled` (`pooled_calibration`), `unit`, `volumes` (rows of the
+    file), `reports` (None if not known), `not_scored` (labelled findings without a score column) and
+    `labels_without_scores` (how many labelled studies have no row). Raises UserError if a threshold is missing.
+    """
+    scores, operating = pairs.scores, _operating(thresholds, pairs.scores)
     result = evaluate_classification(
         scores.probabilities,
-        labels.select(scores.keys).rows(scores.study_ids),
+        pairs.states,
         scores.keys,
-        patient_ids=scores.patient_ids or None,
-        thresholds=thresholds,
+        patient_ids=pairs.patients,
+        thresholds=FALLBACK if operating is None else operating.present,
+        absent_below=None if operating is None else operating.absent,
+        calls=scores.calls if operating is None else None,
+        specificity=specificity,
+        sensitivity=sensitivity,
         bootstraps=bootstraps,
         seed=seed,
     )
-    result["not_scored"] = [key for key in labels.keys if key not in scores.keys]
-    result["labels_without_scores"] = len(set(labels.study_ids).difference(scores.study_ids))
-    return result
+    own = f"probability {FALLBACK}" if scores.calls is None else "the calls in the scores file"
+    return {
+        **result,
+        "pooled": pooled_calibration(
+            scores.probabilities, pairs.states, pairs.patients, bootstraps=bootstraps, seed=seed
+        ),
+        "thresholds_from": own if operating is None else operating.source,
+        **pairs.facts,
+    }
 
 
-def _finding_columns(header: Sequence[str], keys: Sequence[str] | None, path: Path) -> list[int]:
-    """Return the columns that hold a finding; raise UserError for one that is unknown or there twice."""
-    for name in header:
-        if header.count(name) > 1:
-            raise UserError(f"scores {path} has the column '{name}' twice; remove one")
-    columns = [column for column, name in enumerate(header) if column and name != "patient_id"]
-    for name in (header[column] for column in columns):
-        if keys is not None and name not in keys:
-            raise UserError(f"scores {path} has an unknown column '{name}'{nearest(name, tuple(keys))}")
-        if not KEY.fullmatch(name):
-            raise UserError(f"scores {path}: column '{name}' is no finding key (lower case, digits, underscores)")
-    if not columns:
-        raise UserError(f"scores {path} has no column with a finding; add one per finding key")
-    return columns
+def evaluate_scores(
+    scores_path: Path,
+    labels_path: Path,
+    *,
+    thresholds: float | Mapping[str, float] | Operating | None = None,
+    unit: Unit = "volume",
+    cohort: Cohort | None = None,
+    bootstraps: int = BOOTSTRAPS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return `evaluate_pairs` of `match`: how well scores.csv agrees with labels.csv."""
+    pairs = match(scores_path, labels_path, unit, cohort)
+    return evaluate_pairs(pairs, thresholds=thresholds, bootstraps=bootstraps, seed=seed)
 
 
-def _probability(cell: str, path: Path, line: int, column: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
-    if not 0 <= value <= 1:
-        raise UserError(f"scores {path}, line {line}, column '{column}': not a number from 0 to 1; write a probability")
-    return value
+def _operating(thresholds: float | Mapping[str, float] | Operating | None, scores: ScoreTable) -> Operating | None:
+    """Return the thresholds of the scored findings, None if the file's own calls or 0.5 decide."""
+    if thresholds is None:
+        return None
+    if isinstance(thresholds, Operating):
+        return thresholds.of(scores.keys)
+    if isinstance(thresholds, Mapping):
+        return Operating(thresholds, None, "given").of(scores.keys)
+    return Operating(dict.fromkeys(scores.keys, float(thresholds)), None, f"probability {thresholds:g}")

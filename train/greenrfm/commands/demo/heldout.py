@@ -15,10 +15,12 @@ from greenrfm.cohort import Study
 from greenrfm.evaluation import (
     Localisation,
     evaluate_classification,
+    evaluate_retrieval,
     hit_rate,
     localise,
-    recall_at_k,
+    pooled_calibration,
     share_label_measures,
+    volumes_of,
 )
 from greenrfm.findings import State
 from greenrfm.phantoms.cohort import truth_masks
@@ -26,7 +28,6 @@ from greenrfm.progress import Progress
 from greenrfm.reading import Reader, Reading
 from greenrfm.volumes import read_volume
 
-KS = (1, 5, 10)
 Floats = NDArray[np.float64]
 States = NDArray[np.int8]
 
@@ -67,20 +68,26 @@ class HeldOut:
 
     def classification(self, probabilities: Floats | None = None) -> dict[str, Any]:
         """Evaluate these probabilities, or the model's own, against the true state, resampling patients."""
-        own = dict(zip(self.keys, self.bundle.manifest.thresholds.present, strict=True))
+        if probabilities is not None:
+            return evaluate_classification(probabilities, self.truth, self.keys, patient_ids=self.patients)
+        limits = self.bundle.manifest.thresholds
         return evaluate_classification(
-            self.probabilities if probabilities is None else probabilities,
+            self.probabilities,
             self.truth,
             self.keys,
             patient_ids=self.patients,
-            thresholds=own if probabilities is None else 0.5,
+            thresholds=dict(zip(self.keys, limits.present, strict=True)),
+            absent_below=dict(zip(self.keys, limits.absent, strict=True)),
         )
 
-    def report_to_volume(self) -> dict[str, Any]:
-        """Return recall@1, 5, 10 of each held-out report's own volume among all held-out ones, by raw dot product."""
+    def calibration(self) -> dict[str, Any]:
+        """Return the calibration of all findings together, beside what perfect calibration would show."""
+        return pooled_calibration(self.probabilities, self.truth, self.patients)
+
+    def retrieval(self) -> dict[str, Any]:
+        """Return how reports and volumes find each other among the held-out ones, by raw dot product."""
         reports = TextEncoder(self.bundle).encode([study.report for study in self.studies]).astype(np.float64)
-        names = [study.study_id for study in self.studies]
-        return recall_at_k(reports @ self.latents.T, names, names, KS, patient_ids=self.patients)
+        return evaluate_retrieval(self.latents, reports, volumes_of(self.studies), self.truth)
 
     def volume_to_volume(self) -> dict[str, Any]:
         """Return whether similar held-out volumes of other patients truly share findings."""

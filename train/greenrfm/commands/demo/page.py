@@ -13,12 +13,13 @@ from jinja2 import Environment, StrictUndefined
 
 from greenrfm.commands.demo.clock import StageCost
 from greenrfm.commands.demo.examples import Example
-from greenrfm.commands.demo.heldout import KS, Floats, HeldOut
+from greenrfm.commands.demo.heldout import Floats, HeldOut
 from greenrfm.commands.demo.past_cases import Query
 from greenrfm.commands.demo.pictures import overview, svg
-from greenrfm.commands.demo.plots import area_plot, calibration_plot, roc_plot
+from greenrfm.commands.demo.plots import area_plot, roc_plot
 from greenrfm.commands.demo.results import Results
 from greenrfm.commands.demo.verdicts import between
+from greenrfm.evaluation.plots import reliability_plot
 from greenrfm.files import write_text
 from greenrfm.findings import FindingSet, State, load_finding_set
 from greenrfm.phantoms.cohort import FINDING_SET
@@ -68,7 +69,7 @@ def _content(material: Material) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "name_of": {key: findings[key].name for key in findings.keys},
         "keys": held_out.keys,
-        "ks": KS,
+        "ks": results.retrieval["ks"],
         "results": results,
         "recipe": material.recipe,
         "facts": material.facts,
@@ -81,7 +82,7 @@ def _content(material: Material) -> dict[str, Any]:
         "library_size": material.library_size,
         "area_plot": svg(area_plot(names, held_out.keys, measured)),
         "roc_plot": svg(roc_plot(names, held_out.truth, sources)),
-        "calibration_plot": svg(calibration_plot(held_out.truth, held_out.probabilities)),
+        "calibration_plot": svg(reliability_plot(results.calibration)),
         "query": _query(material, findings),
     }
 

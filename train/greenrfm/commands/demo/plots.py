@@ -1,4 +1,4 @@
-"""The page's plots: areas under the curve with intervals, ROC curves, calibration."""
+"""The page's plots of the model beside its controls: areas under the curve with intervals, ROC curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from greenrfm.evaluation import reliability_points, roc_points
+from greenrfm.evaluation import roc_points
+from greenrfm.evaluation.plots import plain
 from greenrfm.findings import State
 
 # Colour and marker of each source, in the order in which they are drawn; told apart without colour too.
@@ -66,7 +67,7 @@ def roc_plot(names: Sequence[str], truth: States, sources: Mapping[str, Floats])
             for source, scores in sources.items():
                 colour, _, line = STYLES[source]
                 axes.plot(*roc_points(positive, scores[:, column]), line, color=colour, linewidth=1.4, label=source)
-        _plain(axes)
+        plain(axes)
         axes.set_xticks((0, 0.5, 1))
         axes.set_yticks((0, 0.5, 1))
     figure.supxlabel("1 − specificity", fontsize=9)
@@ -74,32 +75,8 @@ def roc_plot(names: Sequence[str], truth: States, sources: Mapping[str, Floats])
     return figure
 
 
-def calibration_plot(truth: States, probabilities: Floats) -> Figure:
-    """Return the reliability diagram over all findings together, with the number of scores in each bin."""
-    figure = Figure((4.6, 4.6), layout="constrained")
-    axes, counts = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (4, 1)})
-    points = reliability_points((truth == State.PRESENT).ravel(), probabilities.ravel())
-    said, found, number = (list(part) for part in zip(*points, strict=True))
-    axes.plot((0, 1), (0, 1), color="#d5d9de", linewidth=1)
-    axes.plot(said, found, "o-", color=STYLES["model"][0], linewidth=1.4)
-    axes.set_ylabel("share truly present")
-    axes.set_ylim(-0.02, 1.02)
-    counts.bar(said, number, width=0.06, color="#9cc5b4")
-    counts.set_ylabel("scores")
-    counts.set_xlabel("calibrated probability")
-    for part in (axes, counts):
-        _plain(part)
-    return figure
-
-
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots()
-    _plain(axes)
+    plain(axes)
     return figure, axes
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#8a8f98")
-    axes.tick_params(labelsize=8.5, color="#8a8f98")

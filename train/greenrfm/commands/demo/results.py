@@ -19,20 +19,33 @@ class Results:
     model: dict[str, Any]
     histogram: dict[str, Any]
     shuffled: dict[str, Any]
-    recall: dict[str, Any]
+    calibration: dict[str, Any]
+    retrieval: dict[str, Any]
     similar: dict[str, Any]
     heatmaps: HeatMapHits
     labels: LabelQuality
 
     @property
+    def recall(self) -> dict[str, Any]:
+        """Return the search of each held-out report for its volume."""
+        return dict(self.retrieval["honest"]["text_to_image"])
+
+    @property
+    def alike(self) -> dict[str, Any] | None:
+        """Return the search of each held-out volume for alike ones, None if no two patients are alike."""
+        found = self.retrieval["honest"]["image_to_image"]
+        return None if found is None else dict(found)
+
+    @property
     def verdicts(self) -> list[Verdict]:
-        """Return the four promises, judged."""
-        return verdicts(self.model, self.recall, self.heatmaps.overall, self.histogram)
+        """Return the five promises, judged."""
+        return verdicts(self.model, self.recall, self.heatmaps.overall, self.histogram, self.calibration)
 
 
 def summary(results: Results, facts: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
     """Return the content of summary.json; a number that could not be measured is None."""
     model, recall, heat = results.model["macro"], results.recall, results.heatmaps.overall
+    calibration, alike = results.calibration, results.alike
     labels = results.labels
     return {
         "macro_auc": model["auroc"],
@@ -49,6 +62,9 @@ def summary(results: Results, facts: Mapping[str, Any], paths: Mapping[str, Path
         "intervals": {
             "macro_auc": model["intervals"]["auroc"],
             "recall_at_5": recall["intervals"]["recall_at_5"],
+            "ece": calibration["intervals"]["ece"],
+            "perfect_ece": calibration["perfect"]["interval"],
+            "image_to_image_recall_at_5": alike and alike["intervals"]["recall_at_5"],
             "heatmap_hit_rate": heat and heat["intervals"]["hit_rate"],
             "heatmap_above_chance": heat and heat["intervals"]["above_chance"],
             "label_macro_f1": labels.labels["macro"]["intervals"]["f1"],
@@ -62,6 +78,12 @@ def summary(results: Results, facts: Mapping[str, Any], paths: Mapping[str, Path
         "shuffled_macro_auc": results.shuffled["macro"]["auroc"],
         "recall_at_1": recall["recall_at_1"],
         "recall_at_10": recall["recall_at_10"],
+        "ece": calibration["ece"],
+        "perfect_ece": calibration["perfect"]["ece"],
+        "n_pairs": calibration["pairs"],
+        "image_to_image_recall_at_5": alike and alike["recall_at_5"],
+        "image_to_image_chance_recall_at_5": alike and alike["chance_recall_at_5"],
+        "retrieval": results.retrieval,
         "labeler_macro_f1_against_reports": labels.labeler["macro"]["f1"],
         "reports_macro_f1_against_truth": labels.reports["macro"]["f1"],
         "label_policy": labels.labels["policy"],

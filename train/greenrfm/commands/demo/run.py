@@ -155,7 +155,8 @@ def run_demo(
         model=held_out.classification(),
         histogram=held_out.classification(histogram.probabilities),
         shuffled=held_out.classification(shuffled),
-        recall=held_out.report_to_volume(),
+        calibration=held_out.calibration(),
+        retrieval=held_out.retrieval(),
         similar=held_out.volume_to_volume(),
         heatmaps=heat_map_hits(held_out, files.cohort, clock),
         labels=label_quality(

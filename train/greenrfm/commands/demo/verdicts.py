@@ -1,4 +1,4 @@
-"""The four promises of the demo, each judged by a constant."""
+"""The five promises of the demo, each judged by a constant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ RECALL_OVER_CHANCE = 5.0
 # "Far more often": at least twice, and the interval of the difference lies above 0.
 HITS_OVER_CHANCE = 2.0
 HISTOGRAM_AUC = 0.75
+# Below so many scores a perfectly calibrated model can miss the limit by chance.
+ECE, ECE_PAIRS = 0.05, 1000
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,16 @@ def verdicts(
     recall: Mapping[str, Any],
     heatmaps: Mapping[str, Any] | None,
     histogram: Mapping[str, Any],
+    calibration: Mapping[str, Any],
 ) -> list[Verdict]:
-    """Judge the results of `evaluate_classification`, `recall_at_k` (with k = 5), `hit_rate`, and of the baseline."""
-    return [_ranking(model), _retrieval(recall), _localisation(heatmaps), _hardness(histogram)]
+    """Judge what `evaluate_classification` (of the model and the baseline), `recall_at_k` (k = 5) and others return."""
+    return [
+        _ranking(model),
+        _retrieval(recall),
+        _localisation(heatmaps),
+        _hardness(histogram),
+        _meaning(calibration),
+    ]
 
 
 def between(interval: list[float] | None, digits: int = 2) -> str:
@@ -67,6 +76,21 @@ def _hardness(histogram: Mapping[str, Any]) -> Verdict:
     return Verdict(
         claim, f"{area:.3f} (95 % {between(histogram['macro']['intervals']['auroc'])})", area <= HISTOGRAM_AUC
     )
+
+
+def _meaning(calibration: Mapping[str, Any]) -> Verdict:
+    claim = (
+        "Probabilities mean what they say: the expected calibration error over all findings together is at most "
+        f"{ECE:.2f}, on at least {ECE_PAIRS:,} scores."
+    )
+    if calibration["ece"] is None:
+        return Verdict(claim, "it could not be measured: no state is known", False)
+    perfect, pairs = calibration["perfect"], calibration["pairs"]
+    measured = (
+        f"{calibration['ece']:.3f} (95 % {between(calibration['intervals']['ece'], 3)}) on {pairs:,} scores; "
+        f"a perfectly calibrated model would show {perfect['ece']:.3f} ({between(perfect['interval'], 3)})"
+    )
+    return Verdict(claim, measured, pairs >= ECE_PAIRS and calibration["ece"] <= ECE)
 
 
 def _retrieval(recall: Mapping[str, Any]) -> Verdict:
