@@ -3,6 +3,8 @@
 from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, Prompts
 from greenrfm.bundle.check import Check, check
 from greenrfm.bundle.manifest import (
+    NOT_CALIBRATED_BUNDLE,
+    NOT_CHOSEN,
     Calibration,
     FeatureGrid,
     FileRecord,
@@ -16,6 +18,8 @@ from greenrfm.bundle.write import BundleFields, write_bundle
 
 __all__ = [
     "LATENT_SIZE",
+    "NOT_CALIBRATED_BUNDLE",
+    "NOT_CHOSEN",
     "Bundle",
     "BundleFields",
     "Calibration",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +11,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from greenrfm.bundle.manifest import TEXT_FILES, Manifest
+from greenrfm.bundle.arrays import load_arrays, shaped
+from greenrfm.bundle.limits import MOST_MANIFEST_BYTES
+from greenrfm.bundle.manifest import Manifest
+from greenrfm.bundle.onnx_header import read_header
 from greenrfm.bundle.parse import parse_manifest
+from greenrfm.bundle.strict_json import read_bounded
+from greenrfm.bundle.verify import verify_files
 from greenrfm.errors import UserError
-from greenrfm.files import sha256
 from greenrfm.findings import FindingSet
 from greenrfm.volumes import Preprocessing
 
@@ -81,19 +83,20 @@ class Bundle:
         """
         path = folder / MANIFEST
         try:
-            text = path.read_bytes()
-            manifest = parse_manifest(text.decode("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_bounded(path, MOST_MANIFEST_BYTES)
+            content = text.decode("utf-8")
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"there is no bundle in {folder}: its {MANIFEST} cannot be read; give its folder"
             ) from error
+        manifest = parse_manifest(content, str(path))
         verify_files(folder, manifest, hashes=verify)
         count = len(manifest.finding_set.findings)
         heads = load_arrays(folder / "heads.npz")
         size = LATENT_SIZE if manifest.has_text else None
-        projection = _shaped(heads, "projection", (size, None), folder / "heads.npz")
-        weight = _shaped(heads, "weight", (count, len(projection)), folder / "heads.npz")
-        bias = _shaped(heads, "bias", (count,), folder / "heads.npz")
+        projection = shaped(heads, "projection", (size, None), folder / "heads.npz")
+        weight = shaped(heads, "weight", (count, len(projection)), folder / "heads.npz")
+        bias = shaped(heads, "bias", (count,), folder / "heads.npz")
         prompts = _prompts(folder / "prompts.npz", count) if manifest.has_text else None
         digest = hashlib.sha256(text).hexdigest()
         return cls(folder, manifest, digest, weight, bias, projection, prompts)
@@ -130,6 +133,7 @@ class Bundle:
 
     def _session(self, name: str, threads: int | None) -> onnxruntime.InferenceSession:
         if (name, threads) not in self._sessions:
+            read_header(self.path(name))  # refuses what wants a file elsewhere, before onnxruntime opens it
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or 0
             options.log_severity_level = 4  # errors are raised; nothing else belongs on a user's stderr
@@ -146,58 +150,7 @@ class Bundle:
         return self._sessions[name, threads]
 
 
-def verify_files(folder: Path, manifest: Manifest, hashes: bool = True) -> None:
-    """Raise UserError if a file of the manifest is missing or differs in size or, with `hashes`, in content.
-
-    Nor may a text network lie beside a manifest that has none: the folder would be a mixture of two bundles.
-    """
-    for name in TEXT_FILES:
-        if not manifest.has_text and (folder / name).exists():
-            raise UserError(
-                f"bundle {folder} holds {name}, but its manifest says it has no text encoder; copy the bundle again "
-                "into an empty folder"
-            )
-    for name, record in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"bundle {folder} lacks {name}; copy the whole folder again")
-        if path.stat().st_size != record.bytes:
-            raise UserError(
-                f"{path} has {path.stat().st_size} bytes, its manifest says {record.bytes}; copy the bundle again"
-            )
-        if hashes and sha256(path) != record.sha256:
-            raise UserError(f"{path} is not the file its manifest describes (SHA-256 differs); copy the bundle again")
-
-
-def load_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz; raise UserError if it cannot be read or would need pickle."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a plain .npz of numbers; export the bundle again") from error
-
-
 def _prompts(path: Path, findings: int) -> Prompts:
     pairs = load_arrays(path)
-    positive = _shaped(pairs, "positive", (None, findings, LATENT_SIZE), path)
-    return Prompts(positive, _shaped(pairs, "negative", (len(positive), findings, LATENT_SIZE), path))
-
-
-def _shaped(
-    arrays: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int | None, ...], path: Path
-) -> NDArray[np.float32]:
-    wanted = " × ".join("any" if size is None else str(size) for size in shape)
-    array = arrays.get(name)
-    fits = (
-        array is not None
-        and array.dtype == np.float32
-        and array.ndim == len(shape)
-        and all(size in (None, actual) for size, actual in zip(shape, array.shape, strict=True))
-        and array.size > 0
-        and bool(np.isfinite(array).all())
-    )
-    if array is None or not fits:
-        found = "is missing" if array is None else f"is {array.dtype} {' × '.join(map(str, array.shape))}"
-        raise UserError(f"{path}: '{name}' {found}, it must be finite float32 {wanted}; export the bundle again")
-    return array.astype(np.float32, copy=False)
+    positive = shaped(pairs, "positive", (None, findings, LATENT_SIZE), path)
+    return Prompts(positive, shaped(pairs, "negative", (len(positive), findings, LATENT_SIZE), path))

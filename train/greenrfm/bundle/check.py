@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
 
-from greenrfm.bundle.bundle import LATENT_SIZE, Bundle, verify_files
-from greenrfm.bundle.manifest import VisionNetwork, network_files
-from greenrfm.bundle.onnx_header import read_header
+from greenrfm.bundle.arrays import load_arrays, shaped
+from greenrfm.bundle.bundle import LATENT_SIZE, Bundle
+from greenrfm.bundle.check_networks import NetworkChecks, Verdict, close
 from greenrfm.bundle.text import TextEncoder
+from greenrfm.bundle.verify import verify_files
 from greenrfm.errors import UserError
+from greenrfm.volumes import Volume
 
-TOLERANCE = 1e-3
+# Prompts are encoded by the trained network and read by its export; a few of them show whether both are of one kind.
+_PROMPTS_TRIED = 4
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,28 @@ class Check:
 def check(bundle: Bundle) -> list[Check]:
     """Run every check and return them all, passed or not.
 
-    files: size and SHA-256. networks: opset, inputs and outputs. test vector: the stored input gives
-    the stored latent, to 1e-3 (relative for latents above 1). heat map: its mean is the logit, to
-    1e-3 likewise. text: a sentence gives a finite latent, or the bundle says that it has no text encoder.
+    files: size and SHA-256. preprocessing: a small volume goes through it. networks: opset, names, types and shapes
+    of inputs and outputs. test vector: the stored input gives the stored latent, to 1e-3 of its largest value. half
+    precision: likewise, to 2 %. heat map: its mean is the logit, to 1e-3. fitness: the arrays of the distance have
+    its shapes. text: sentences give finite latents. prompts: those stored are what the text network says of their
+    sentences. What a bundle does not have is said and passes.
     """
-    checks: tuple[tuple[str, Callable[[Bundle], tuple[bool, str]]], ...] = (
-        ("files", _files),
-        ("networks", _networks),
-        ("test vector", _test_vector),
-        ("heat map", _heat_map),
-        ("text", _text),
+    networks = NetworkChecks(bundle)
+    checks: tuple[tuple[str, Callable[[], Verdict]], ...] = (
+        ("files", lambda: _files(bundle)),
+        ("preprocessing", lambda: _preprocessing(bundle)),
+        ("networks", networks.networks),
+        ("test vector", networks.test_vector),
+        ("half precision", networks.half_precision),
+        ("heat map", networks.heat_map),
+        ("fitness", lambda: _fitness(bundle)),
+        ("text", lambda: _text(bundle)),
+        ("prompts", lambda: _prompts(bundle)),
     )
     results = []
     for name, function in checks:
         try:
-            ok, detail = function(bundle)
+            ok, detail = function()
         except UserError as error:
             ok, detail = False, str(error)
         results.append(Check(name, ok, detail))
@@ -56,59 +64,36 @@ def failures(bundle: Bundle) -> list[str]:
     return [f"{result.name} fails: {result.detail}" for result in check(bundle) if not result.ok]
 
 
-def _files(bundle: Bundle) -> tuple[bool, str]:
+def _files(bundle: Bundle) -> Verdict:
     verify_files(bundle.folder, bundle.manifest)
     return True, f"{len(bundle.manifest.files)} files have the size and hash of the manifest"
 
 
-def _networks(bundle: Bundle) -> tuple[bool, str]:
-    networks = bundle.manifest.networks
-    names = [*network_files(networks), *(["text.onnx"] if bundle.has_text else [])]
-    headers = [read_header(bundle.path(name)) for name in names]
-    opset = max(header.opset for header in headers)
-    if opset != bundle.manifest.opset:
-        return False, f"the networks use opset {opset}, the manifest says {bundle.manifest.opset}"
-    wanted = [
-        (bundle.vision(plane=network.plane, half=half), ["volume"], ["latent", "features"])
-        for network in networks
-        for half in (False, True)[: 2 if network.half else 1]
-    ]
-    if bundle.has_text:
-        wanted.append((bundle.text(), ["input_ids", "attention_mask"], ["latent"]))
-    for session, inputs, outputs in wanted:
-        found = [node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()]
-        if (sorted(found[0]), sorted(found[1])) != (sorted(inputs), sorted(outputs)):
-            return False, f"a network maps {found[0]} to {found[1]}, it must map {inputs} to {outputs}"
-    return True, f"opset {opset}, IR {max(header.ir_version for header in headers)}"
+def _preprocessing(bundle: Bundle) -> Verdict:
+    preprocessing = bundle.preprocessing
+    noise = np.random.default_rng(0).integers(-1000, 1000, (24, 20, 16)).astype(np.int16)
+    volume = Volume(noise, np.diag([2.0, 2.0, 2.0, 1.0]), bundle.findings.modality)
+    field = preprocessing.apply(volume).array
+    if field.shape != preprocessing.size or field.dtype != np.float32 or not np.isfinite(field).all():
+        return False, f"a volume of noise becomes {field.dtype} {field.shape}, or values that are not finite"
+    largest = float(np.abs(field).max())
+    if largest > 100 or float(np.ptp(field)) == 0:
+        return False, f"a volume of noise becomes values up to {largest:.3g}, a network expects about 1"
+    height, width, depth = field.shape
+    return True, f"a volume of noise fills a field of {height} × {width} × {depth}, values up to {largest:.2g}"
 
 
-def _test_vector(bundle: Bundle) -> tuple[bool, str]:
-    return _each_network(bundle, _latent_of_reference)
+def _fitness(bundle: Bundle) -> Verdict:
+    if bundle.manifest.fitness is None:
+        return True, "none: scans are not compared with those of the training"
+    path, size = bundle.path("reference.npz"), bundle.latent_size
+    arrays = bundle.reference()
+    shaped(arrays, "center", (size,), path)
+    rank = len(shaped(arrays, "whitening", (None, size), path))
+    return True, f"a distance in {rank} directions, limit {bundle.manifest.fitness.limit:.3g}"
 
 
-def _latent_of_reference(bundle: Bundle, network: VisionNetwork) -> tuple[bool, str]:
-    volume, expected = _reference(bundle, network)
-    latent, _ = _run_vision(bundle, network, volume)
-    return _close(latent, expected, f"the latent of the reference input{_of(network)}")
-
-
-def _heat_map(bundle: Bundle) -> tuple[bool, str]:
-    return _each_network(bundle, _mean_of_map)
-
-
-def _mean_of_map(bundle: Bundle, network: VisionNetwork) -> tuple[bool, str]:
-    latent, features = _run_vision(bundle, network, _reference(bundle, network)[0])
-    if features.ndim != 4 or len(features) != bundle.projection.shape[1]:
-        return False, f"features have shape {features.shape}, the projection takes {bundle.projection.shape[1]}"
-    step = bundle.manifest.features.pooled
-    mean = features[:, ::step, ::step, ::step].mean(axis=(1, 2, 3), dtype=np.float64)
-    from_map = bundle.weight @ (bundle.projection @ mean) + bundle.bias
-    return _close(
-        from_map, bundle.weight @ latent + bundle.bias, f"the mean of the heat map and the logit{_of(network)}"
-    )
-
-
-def _text(bundle: Bundle) -> tuple[bool, str]:
+def _text(bundle: Bundle) -> Verdict:
     if not bundle.has_text:
         return True, "none: the bundle was trained on images and labels alone"
     latents = TextEncoder(bundle).encode(["No pleural effusion.", ""])
@@ -116,45 +101,21 @@ def _text(bundle: Bundle) -> tuple[bool, str]:
     return ok, f"two texts give latents of shape {latents.shape}" + ("" if ok else ", not finite 2 × 768")
 
 
-def _each_network(bundle: Bundle, function: Callable[[Bundle, VisionNetwork], tuple[bool, str]]) -> tuple[bool, str]:
-    """Return what `function` says of every network; the first that fails speaks alone."""
-    details = []
-    for network in bundle.manifest.networks:
-        ok, detail = function(bundle, network)
-        if not ok:
-            return False, detail
-        details.append(detail)
-    return True, "; ".join(details)
-
-
-def _of(network: VisionNetwork) -> str:
-    return f" ({network.plane})" if network.plane else ""
-
-
-def _reference(bundle: Bundle, network: VisionNetwork) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    arrays, end = bundle.reference(), network.suffix
-    volume, latent = arrays.get(f"input{end}"), arrays.get(f"latent{end}")
-    size, shape = bundle.latent_size, (1, network.channels)
-    if volume is None or latent is None or volume.shape[:2] != shape or volume.ndim != 5 or latent.size != size:
-        raise UserError(
-            f"reference.npz needs 'input{end}' (1, {network.channels}, H, W, D) and 'latent{end}' ({size},)"
-        )
-    return volume.astype(np.float32, copy=False), latent.astype(np.float32, copy=False).reshape(size)
-
-
-def _run_vision(
-    bundle: Bundle, network: VisionNetwork, volume: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    try:
-        latent, features = bundle.vision(plane=network.plane).run(["latent", "features"], {"volume": volume})
-    except Exception as error:  # onnxruntime's exceptions share no base class but this
-        raise UserError(f"onnxruntime {onnxruntime.__version__} cannot run {network.file}") from error
-    return latent[0], features[0]
-
-
-def _close(found: NDArray[np.float32], expected: NDArray[np.float32], what: str) -> tuple[bool, str]:
-    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return False, f"{what}: shapes {found.shape} and {expected.shape}, or values that are not finite"
-    difference = float(np.abs(found - expected).max())
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-    return difference <= allowed, f"{what} differ by at most {difference:.1e} (allowed {allowed:.1e})"
+def _prompts(bundle: Bundle) -> Verdict:
+    if bundle.prompts is None:
+        return True, "none"
+    path = bundle.path("prompts.npz")
+    arrays = load_arrays(path)
+    stored = {"positive_texts": bundle.prompts.positive, "negative_texts": bundle.prompts.negative}
+    if not stored.keys() & arrays.keys():
+        return True, "their sentences are not stored, so they cannot be encoded again"
+    texts, latents = [], []
+    for name, encoded in stored.items():
+        sentences = arrays.get(name)
+        if sentences is None or sentences.dtype.kind != "U" or sentences.shape != encoded.shape[:2]:
+            raise UserError(f"{path}: '{name}' must be {' × '.join(map(str, encoded.shape[:2]))} texts")
+        # Spread over pairs and findings.
+        tried = np.linspace(0, sentences.size - 1, _PROMPTS_TRIED // 2).astype(int)
+        texts += [str(text) for text in sentences.ravel()[tried]]
+        latents.append(encoded.reshape(-1, LATENT_SIZE)[tried])
+    return close(TextEncoder(bundle).encode(texts), np.concatenate(latents), f"{len(texts)} prompts, encoded again,")

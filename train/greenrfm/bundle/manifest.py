@@ -15,6 +15,12 @@ from greenrfm.findings import FindingSet
 from greenrfm.volumes import Preprocessing
 
 FORMAT = "greenrfm-bundle"
+# How the rule of thresholds begins that nobody chose: those of an imported checkpoint.
+NOT_CHOSEN = "not chosen"
+NOT_CALIBRATED_BUNDLE = (
+    "This model is not calibrated: its probabilities and calls are not those of measured cases; adapt it with "
+    "studies and labels of your own."
+)
 FORMAT_VERSION = 2
 SIMILARITIES = ("dot",)
 # What onnxruntime 1.20, the oldest one we install, executes.
@@ -170,6 +176,11 @@ class Manifest:
     def has_text(self) -> bool:
         """Return whether the bundle encodes texts too."""
         return self.max_tokens is not None
+
+    @property
+    def calibrated(self) -> bool:
+        """Return whether calibration and thresholds were fitted; those of an imported checkpoint are not."""
+        return not self.thresholds.rule.startswith(NOT_CHOSEN)
 
     def to_json(self) -> str:
         """Return the text of manifest.json."""

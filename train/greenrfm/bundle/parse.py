@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from greenrfm.bundle.fields import Fields
+from greenrfm.bundle.limits import (
+    MOST_CODES,
+    MOST_FILES,
+    MOST_FINDINGS,
+    MOST_PLANES,
+    MOST_SEQUENCES,
+    MOST_TOKENS,
+    MOST_VOXELS,
+    most_bytes,
+)
 from greenrfm.bundle.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -25,15 +34,13 @@ from greenrfm.bundle.manifest import (
     VisionNetwork,
     network_files,
 )
+from greenrfm.bundle.strict_json import parse_json
 from greenrfm.errors import UserError
 from greenrfm.findings import Code, Finding, FindingSet
-from greenrfm.findings.sets import nearest
+from greenrfm.findings.sets import KEY
 from greenrfm.volumes import Preprocessing
 
-# Plain names only: no folder, drive or parent can be spelled with these characters.
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _WORD = re.compile(r"[a-z0-9]+")
-MOST_PLANES, MOST_SEQUENCES = 8, 16
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,27 +48,25 @@ def parse_manifest(text: str, source: str) -> Manifest:
     """Return the manifest in `text`; `source` names the file in errors.
 
     Raises UserError if the text is no manifest, is of another format version, has an unknown or
-    missing key, a value of the wrong kind or length, or a file name that could leave the folder.
+    missing key, a value of the wrong kind, length or size, or a file name that could leave the folder.
     """
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise UserError(f"{source} is not valid JSON; copy or export the bundle again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{source} is not the manifest of a GreenRFM bundle; give the folder of a bundle")
     version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
+    if type(version) is not int or version != FORMAT_VERSION:
+        newer = type(version) is int and version > FORMAT_VERSION
         advice = "update greenrfm" if newer else "export the bundle again"
-        raise UserError(f"{source} has format version {version}, this greenrfm reads {FORMAT_VERSION}; {advice}")
+        shown = version if type(version) is int and abs(version) < 10**6 else "that is unknown"
+        raise UserError(f"{source} has format version {shown}, this greenrfm reads {FORMAT_VERSION}; {advice}")
     return _Parser(source).manifest(content)
 
 
-class _Parser:
-    """Turns JSON values into the classes above; every complaint names the file and the key."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
+class _Parser(Fields):
+    """Turns JSON values into the classes of the manifest."""
 
     def manifest(self, content: Any) -> Manifest:
         top = self.keys(
@@ -138,11 +143,11 @@ class _Parser:
         half = fields["half"]
         names = [self.text(fields, "file"), *([] if half is None else [self.text(fields, "half")])]
         for name in names:
-            if not (_FILE_NAME.fullmatch(name) and name.endswith(".onnx")):
-                raise self.error("vision", f"names {name!r}, it must name .onnx files of the bundle's own folder")
+            if not (self.file_name(name) and name.endswith(".onnx")):
+                raise self.error("vision", f"names {name[:80]!r}, it must name .onnx files of the bundle's own folder")
         sequences = tuple(self.items(fields, "sequences"))
         words = (self.text(fields, "plane"), *sequences)
-        if not all(isinstance(word, str) and (_WORD.fullmatch(word) or word == "") for word in words):
+        if not all(isinstance(word, str) and _WORD.fullmatch(word or "0") for word in words):
             raise self.error("vision", "must name planes and sequences with lower-case letters and digits")
         if len(set(sequences)) < len(sequences) or "" in sequences or len(sequences) > MOST_SEQUENCES:
             raise self.error("vision", f"must name up to {MOST_SEQUENCES} sequences, each once")
@@ -154,24 +159,45 @@ class _Parser:
         fields = self.keys(value, "fitness", "method limit quantile n")
         if fields["method"] != "mahalanobis":
             raise self.error("fitness.method", "must be 'mahalanobis'")
-        limit, quantile = (self.numbers([fields[name]], f"fitness.{name}", 1, 0.0)[0] for name in ("limit", "quantile"))
+        limit = self.numbers([fields["limit"]], "fitness.limit", 1, 0.0)[0]
+        quantile = self.numbers([fields["quantile"]], "fitness.quantile", 1, 0.0, 1.0)[0]
         return Fitness(limit, quantile, self.whole(fields, "n", "fitness.n", 1))
 
     def preprocessing(self, top: dict[str, Any]) -> Preprocessing:
+        values = self.mapping(top, "preprocessing")
         try:
-            return Preprocessing.from_dict(self.mapping(top, "preprocessing"))
+            preprocessing = Preprocessing.from_dict(values)
         except UserError as error:
             raise UserError(f"{self.source}: {error}; update greenrfm or export the bundle again") from error
+        # The class trusts a recipe's types; a file may hold anything.
+        self.keys(values, "preprocessing", " ".join(preprocessing.to_dict()))
+        for name in ("size", "crop"):
+            where = f"preprocessing.{name}"
+            voxels = [self.whole({name: count}, name, where, 1, MOST_VOXELS) for count in values[name]]
+            if np.prod(voxels, dtype=float) > MOST_VOXELS:
+                raise self.error(where, f"must not have more than {MOST_VOXELS} voxels")
+        if preprocessing.spacing is not None:
+            self.numbers(values["spacing"], "preprocessing.spacing", 3, 0.01, 100.0)
+        for name in ("window", "percentiles"):
+            if values[name] is not None:
+                self.numbers(values[name], f"preprocessing.{name}", 2, -1e6, 1e6)
+        self.numbers([values["shift"]], "preprocessing.shift", 1, -1e6, 1e6)
+        self.numbers([values["scale"]], "preprocessing.scale", 1, 1e-6, 1e6)
+        return preprocessing
 
     def finding_set(self, value: Any) -> FindingSet:
         content = self.keys(value, "finding_set", "name title modality body_part findings")
         items = content["findings"]
-        if not isinstance(items, list) or not items:
-            raise self.error("finding_set.findings", "must be a list with at least one finding")
+        if not isinstance(items, list) or not 1 <= len(items) <= MOST_FINDINGS:
+            raise self.error("finding_set.findings", f"must be a list of 1 to {MOST_FINDINGS} findings")
         findings = []
         for item in items:
             fields = self.keys(item, "finding_set.findings", "key name codes")
+            if not KEY.fullmatch(self.text(fields, "key")):
+                raise self.error("finding_set.findings", "must have keys of lower-case letters, digits and underscores")
             codes = [self.keys(code, "codes", "scheme value meaning") for code in self.items(fields, "codes")]
+            if len(codes) > MOST_CODES:
+                raise self.error("codes", f"must be a list of up to {MOST_CODES} codes")
             coded = tuple(Code(*(self.text(code, name) for name in ("scheme", "value", "meaning"))) for code in codes)
             findings.append(Finding(self.text(fields, "key"), self.text(fields, "name"), codes=coded))
         if len({finding.key for finding in findings}) < len(findings):
@@ -184,20 +210,20 @@ class _Parser:
     def max_tokens(self, text: Any) -> int | None:
         if text is None:
             return None
-        return self.whole(self.keys(text, "text", "max_tokens"), "max_tokens", "text.max_tokens", 3)
+        return self.whole(self.keys(text, "text", "max_tokens"), "max_tokens", "text.max_tokens", 3, MOST_TOKENS)
 
     def files(self, value: Any, networks: tuple[VisionNetwork, ...], with_text: bool) -> dict[str, FileRecord]:
-        if not isinstance(value, dict):
-            raise self.error("files", "must map file names to sha256 and bytes")
+        if not isinstance(value, dict) or len(value) > MOST_FILES:
+            raise self.error("files", f"must map up to {MOST_FILES} file names to sha256 and bytes")
         records = {}
         for name, item in value.items():
-            if not _FILE_NAME.fullmatch(name):
-                raise self.error("files", f"holds {name!r}, but a bundle may only name files in its own folder")
+            if not self.file_name(name):
+                raise self.error("files", f"holds {name[:80]!r}, but a bundle may only name files in its own folder")
             fields = self.keys(item, f"files.{name}", "sha256 bytes")
             digest = self.text(fields, "sha256")
             if not _HEX.fullmatch(digest):
                 raise self.error(f"files.{name}.sha256", "must be 64 hexadecimal digits in lower case")
-            records[name] = FileRecord(digest, self.whole(fields, "bytes", f"files.{name}.bytes", 0))
+            records[name] = FileRecord(digest, self.whole(fields, "bytes", f"files.{name}.bytes", 0, most_bytes(name)))
         for name in (*REQUIRED_FILES, *network_files(networks), *(TEXT_FILES if with_text else ())):
             if name not in records:
                 raise self.error("files", f"lacks '{name}'")
@@ -205,60 +231,3 @@ class _Parser:
             if name in records and not with_text:
                 raise self.error("files", f"names '{name}', but 'text' is null: a model of images alone")
         return records
-
-    def error(self, key: str, problem: str) -> UserError:
-        advice = "" if ";" in problem else "; export the bundle again"
-        return UserError(f"{self.source}: '{key}' {problem}{advice}")
-
-    def keys(self, value: Any, where: str, names: str) -> dict[str, Any]:
-        known = tuple(names.split())
-        if not isinstance(value, dict):
-            raise self.error(where, f"must be an object with {', '.join(known)}")
-        for key in value:
-            if key not in known:
-                raise self.error(where or "manifest", f"has an unknown key '{key}'{nearest(key, known)}")
-        for key in known:
-            if key not in value:
-                raise self.error(where or "manifest", f"lacks '{key}'")
-        return value
-
-    def text(self, mapping: dict[str, Any], key: str) -> str:
-        if not isinstance(mapping[key], str):
-            raise self.error(key, "must be a text")
-        return str(mapping[key])
-
-    def mapping(self, mapping: dict[str, Any], key: str) -> dict[str, Any]:
-        if not isinstance(mapping[key], dict):
-            raise self.error(key, "must be an object")
-        return dict(mapping[key])
-
-    def items(self, mapping: dict[str, Any], key: str) -> Iterable[Any]:
-        if not isinstance(mapping[key], list):
-            raise self.error(key, "must be a list")
-        return tuple(mapping[key])
-
-    def whole(self, mapping: dict[str, Any], key: str, where: str, least: int) -> int:
-        value = mapping[key]
-        if type(value) is not int or value < least:
-            raise self.error(where, f"must be a whole number from {least} up")
-        return value
-
-    def numbers(
-        self, value: Any, where: str, count: int, low: float = -np.inf, high: float = np.inf
-    ) -> tuple[float, ...]:
-        if not isinstance(value, list) or len(value) != count:
-            raise self.error(where, f"must be a list of {count} numbers")
-        try:
-            numbers = tuple(float(item) for item in value if type(item) in (int, float))
-        except OverflowError:
-            numbers = ()
-        if len(numbers) < count or not all(low <= number <= high and abs(number) < np.inf for number in numbers):
-            bounds = f" from {low:g} to {high:g}" if np.isfinite(low) else ""
-            raise self.error(where, f"must hold finite numbers{bounds}")
-        return numbers
-
-    def three(self, value: Any, where: str, above: float) -> tuple[float, float, float]:
-        height, width, depth = self.numbers(value, where, 3)
-        if min(height, width, depth) <= above:
-            raise self.error(where, f"must be above {above:g}")
-        return height, width, depth

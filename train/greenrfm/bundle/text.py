@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from greenrfm.bundle.bundle import LATENT_SIZE, Bundle
+from greenrfm.bundle.tokenizer import load_tokenizer
 from greenrfm.bundle.tokens import Chunk, split_texts
 from greenrfm.errors import UserError
 
@@ -27,10 +27,7 @@ class TextEncoder:
         """Open the tokenizer and the text network of `bundle`; raise UserError if it has none or cannot be used."""
         self._session = bundle.text(threads)
         path = bundle.path("tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # tokenizers raises nothing more special
-            raise UserError(f"{path} is not a tokenizer; copy or export the bundle again") from error
+        self._tokenizer = load_tokenizer(path)
         assert bundle.manifest.max_tokens is not None
         self._max_tokens = bundle.manifest.max_tokens
         self._path = bundle.path("text.onnx")
@@ -39,7 +36,13 @@ class TextEncoder:
         """Return float32 latents of shape (texts, 768); an empty text is the network's answer to no words."""
         latents = np.zeros((len(texts), LATENT_SIZE), np.float32)
         weights = np.zeros(len(texts), np.float32)
-        chunks = split_texts(self._tokenizer, texts, self._max_tokens)
+        try:
+            chunks = split_texts(self._tokenizer, texts, self._max_tokens)
+        except Exception as error:  # tokenizers raises nothing more special
+            raise UserError(
+                f"{self._path.with_name('tokenizer.json')} cannot split texts into chunks of {self._max_tokens} "
+                "tokens; export the bundle again"
+            ) from error
         # Neighbours of equal length waste no padding.
         chunks.sort(key=lambda chunk: len(chunk.ids))
         for start in range(0, len(chunks), _BATCH):

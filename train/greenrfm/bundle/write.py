@@ -72,12 +72,14 @@ def write_bundle(
     tokenizer: Path | None = None,
     prompts_positive: ArrayLike | None = None,
     prompts_negative: ArrayLike | None = None,
+    prompt_texts: Mapping[str, ArrayLike] | None = None,
 ) -> Bundle:
     """Write a bundle to `folder` and return it, loaded.
 
     `vision_onnx` is the one vision network, or each file name of `fields.networks` with where it lies now.
     `weight` (findings, 768), `bias` (findings,), `projection` (768, features) and the prompts
-    (pairs, findings, 768) are stored as float32. `reference` holds at least the test vector: `input`
+    (pairs, findings, 768) are stored as float32; `prompt_texts` are their sentences, "positive" and "negative"
+    (pairs, findings), by which `check` encodes some again. `reference` holds at least the test vector: `input`
     float32 (1, 1, H, W, D) and `latent` (768,), as the trained network (not the ONNX file) gives it.
     Text network, tokenizer and prompts are left out of a model of images alone (`fields.max_tokens` is None), whose
     latent may have any length in place of 768.
@@ -99,7 +101,8 @@ def write_bundle(
         if tokenizer is not None:
             shutil.copyfile(tokenizer, temporary / "tokenizer.json")
         if prompts_positive is not None and prompts_negative is not None:
-            _save(temporary / "prompts.npz", {"positive": prompts_positive, "negative": prompts_negative})
+            texts = {f"{name}_texts": np.asarray(array, np.str_) for name, array in (prompt_texts or {}).items()}
+            _save(temporary / "prompts.npz", {"positive": prompts_positive, "negative": prompts_negative, **texts})
         _save(temporary / "heads.npz", {"weight": weight, "bias": bias, "projection": projection})
         _save(temporary / "reference.npz", reference)
         text = _manifest(temporary, fields).to_json()

@@ -8,11 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from greenrfm.commands import bundle_make
 from greenrfm.commands.answer import print_json
 from greenrfm.commands.show import display
 from greenrfm.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, help="Model bundles.")
+app.command(
+    "import",
+    epilog="Example: greenrfm bundle import checkpoint_epoch_5.pt --findings chest-ct-18 --preprocessing chest-ct "
+    "--text-encoder cxr-bert --out bundle",
+)(bundle_make.import_)
+app.command("half", epilog="Example: greenrfm bundle half run/bundle --out faster")(bundle_make.half)
+app.command("tune", epilog="Example: greenrfm bundle tune run/bundle")(bundle_make.tune)
 
 Folder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -20,7 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 @app.command(epilog="Example: greenrfm bundle check run/bundle")
 def check(bundle: Folder, as_json: Json = False) -> None:
-    """Prove that a bundle is whole and computes what it says: hashes, networks, test vector, heat map, text."""
+    """Prove that a bundle is whole and computes what it says: hashes, networks, test vectors, heat map, prompts."""
     from greenrfm.bundle import Bundle
     from greenrfm.bundle import check as run_checks
 
@@ -41,7 +49,7 @@ def info(bundle: Folder, as_json: Json = False) -> None:
 
     JSON is the whole manifest.
     """
-    from greenrfm.bundle import Bundle
+    from greenrfm.bundle import NOT_CALIBRATED_BUNDLE, Bundle
 
     loaded = Bundle.load(bundle, verify=False)
     manifest = loaded.manifest
@@ -66,6 +74,7 @@ def info(bundle: Folder, as_json: Json = False) -> None:
         show.print(
             f"{manifest.name}, {manifest.intended_use}, made {manifest.created}, licence {manifest.licence}",
             notice(manifest.intended_use),
+            *(() if manifest.calibrated else (NOT_CALIBRATED_BUNDLE,)),
             f"hash: {loaded.hash}",
             f"input: {manifest.finding_set.modality} {manifest.finding_set.body_part}, {size} voxels"
             + (f" of {spacing} mm" if spacing else ""),
