@@ -87,10 +87,11 @@ sys.meta_path.insert(0, Blocker())
 
 
 def chest(seed: int) -> Volume:
-    """Return a soft-tissue body with air-filled lungs and a few dense spots, 96 × 96 × 96 mm."""
+    """Return a soft-tissue body with air-filled lungs and a few dense spots in air, 96 × 96 × 96 mm."""
     random = np.random.default_rng(seed)
     array = random.normal(40, 20, (48, 48, 24))
-    array[12:36, 6:20] = array[12:36, 28:42] = -850 + 60 * seed
+    array[12:36, 6:20, 2:22] = array[12:36, 28:42, 2:22] = -850 + 60 * seed
+    array[[0, 1, -2, -1]] = array[:, [0, 1, -2, -1]] = -1000
     for _ in range(4 * seed):
         i, j, k = random.integers(4, 20, 3)
         array[i : i + 6, j : j + 6, k : k + 3] = 300

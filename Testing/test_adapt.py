@@ -13,7 +13,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from greenrfm.adapt import calibrate, choose_thresholds, fit_calibration
+from greenrfm.adapt import calibrate, choose_thresholds, fit_calibration, fit_latents
 from greenrfm.adapt.calibration import sigmoid
 from greenrfm.errors import UserError
 from greenrfm.findings import State
@@ -152,50 +152,104 @@ def test_a_diverged_model_is_one_sentence() -> None:
 # Thresholds
 
 
-def youden_of(threshold: float, probabilities: Floats, states: NDArray[np.int8]) -> float:
-    return float((probabilities[states == 1] >= threshold).mean() - (probabilities[states == 0] >= threshold).mean())
+entries = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([1, 0, -1, -2])), min_size=2, max_size=60)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.sampled_from([1, 0, -1, -2])), min_size=2, max_size=30))
+def kept(probabilities: Floats, states: NDArray[np.int8], present: float, absent: float) -> tuple[float, float]:
+    """Return the share of present studies not called absent, and of absent ones not called present."""
+    sensitivity = float((probabilities[states == 1] >= absent).mean())
+    return sensitivity, float((probabilities[states == 0] < present).mean())
+
+
+@given(entries, st.sampled_from([(0.95, 0.9), (0.8, 0.8), (0.5, 0.7), (1.0, 1.0)]))
 @settings(deadline=None)
-def test_no_other_threshold_has_a_better_youden_index(entries: list[tuple[float, int]]) -> None:
+def test_cut_offs_keep_what_they_promise_and_never_cross(
+    entries: list[tuple[float, int]], shares: tuple[float, float]
+) -> None:
     probabilities = np.array([probability for probability, _ in entries])
     states = np.array([state for _, state in entries], np.int8)
-    got = choose_thresholds(probabilities[:, None], states[:, None], ["x"])
+    got = choose_thresholds(probabilities[:, None], states[:, None], ["x"], *shares)
+    present, absent = float(got.present[0]), float(got.absent[0])
+    assert 0 <= absent <= present <= 1
     if not ((states == 1).any() and (states == 0).any()):
-        assert got.values[0] == 0.5
-        assert "x" in got.notes
+        assert (absent, present) == (0, 1)
+        assert "every call is indeterminate" in got.notes["x"]
         return
-    best = max(youden_of(threshold, probabilities, states) for threshold in [*probabilities, 2.0])
-    if got.notes:
-        assert best <= 1e-12
-        assert got.values[0] == 0.5
-    else:
-        assert youden_of(got.values[0], probabilities, states) == pytest.approx(best)
-        assert best > 0
+    sensitivity, specificity = kept(probabilities, states, present, absent)
+    assert sensitivity >= shares[0] - 1e-9
+    # Nothing lies above a probability of 1: who says that of absent studies cannot be kept out.
+    assert specificity >= shares[1] - 1e-9 or (probabilities[states == 0] == 1).any()
 
 
-def test_ties_are_settled_in_the_middle() -> None:
-    def choose(present: list[float], absent: list[float]) -> float:
-        probabilities = np.array([*present, *absent])[:, None]
-        states = np.array([1] * len(present) + [0] * len(absent), np.int8)[:, None]
-        return float(choose_thresholds(probabilities, states, ["x"]).values[0])
+@given(entries)
+@settings(deadline=None)
+def test_no_wider_cut_offs_keep_it_too(entries: list[tuple[float, int]]) -> None:
+    probabilities = np.array([probability for probability, _ in entries])
+    states = np.array([state for _, state in entries], np.int8)
+    if not ((states == 1).any() and (states == 0).any()):
+        return
+    got = choose_thresholds(probabilities[:, None], states[:, None], ["x"])
+    present, absent = float(got.present[0]), float(got.absent[0])
+    if present == absent:
+        return  # one cut-off that keeps both
+    known = probabilities[states >= 0]
+    for other in known[known > absent]:
+        more = bool(((known >= absent) & (known < other)).any())
+        assert not more or kept(probabilities, states, present, float(other))[0] < 0.95
+    for other in known[known < present]:
+        assert kept(probabilities, states, float(other), absent)[1] < 0.9
 
-    assert choose([0.8, 0.9], [0.1, 0.4]) == pytest.approx(0.6)
-    # Three gaps are equally good: below 0.2, 0.4 and 0.6.
-    assert choose([0.2, 0.4, 0.6], [0.1, 0.3, 0.5]) == pytest.approx(0.35)
+
+def test_classes_that_lie_apart_get_one_cut_off_in_the_middle() -> None:
+    probabilities = np.array([0.8, 0.9, 0.1, 0.4])[:, None]
+    got = choose_thresholds(probabilities, np.array([1, 1, 0, 0], np.int8)[:, None], ["x"])
+    assert got.present[0] == got.absent[0] == pytest.approx(0.6)
 
 
-def test_fallbacks_are_stated() -> None:
+def test_few_studies_and_missing_classes_are_stated() -> None:
     probabilities = np.array([[0.2, 0.9], [0.3, 0.1]])
     got = choose_thresholds(probabilities, np.array([[0, 0], [0, 1]], np.int8), ["a", "b"])
-    assert got.by_key() == {"a": 0.5, "b": 0.5}
     assert got.notes["a"].startswith("no validation study has it present")
-    assert got.notes["b"].startswith("no threshold is better than chance")
-    with pytest.raises(UserError, match="rule 'best'"):
-        choose_thresholds(probabilities, np.zeros((2, 2), np.int8), ["a", "b"], "best")
+    assert got.notes["b"] == (
+        "validation has only 1 studies present (below 20) and 1 studies absent (below 10); the cut-offs rest on single "
+        "studies"
+    )
+    assert got.by_key()["a"] == 1
+    assert got.absent_by_key()["a"] == 0
+    assert "sensitivity of at least 0.95" in got.to_dict()["rule"]
+    assert "specificity of at least 0.9," in got.to_dict()["rule"]
+    with pytest.raises(UserError, match="above 0 and at most 1"):
+        choose_thresholds(probabilities, np.zeros((2, 2), np.int8), ["a", "b"], 1.5)
     with pytest.raises(ValueError, match="outside"):
         choose_thresholds(probabilities + 1, np.zeros((2, 2), np.int8), ["a", "b"])
+
+
+# Distance of latents
+
+
+def test_a_latent_off_the_training_studies_lies_far_and_one_of_them_near() -> None:
+    rng = np.random.default_rng(0)
+    projection = rng.normal(size=(40, 12)).astype(np.float32)
+    spread = np.geomspace(5, 0.05, 12)
+
+    def latents(count: int) -> NDArray[np.float32]:
+        return ((rng.normal(size=(count, 12)) * spread + 3) @ projection.T).astype(np.float32)
+
+    fit = fit_latents(latents(200), latents(150), projection)
+    assert fit is not None
+    assert fit.n == 150
+    assert fit.whitening.shape == (12, 40)
+    assert np.mean(fit.distances(latents(1000)) > fit.limit) < 0.05
+    # As far along an axis along which training hardly varies as is usual along the widest.
+    odd = latents(1000) + (projection @ (np.eye(12)[11] * 5)).astype(np.float32)
+    assert np.mean(fit.distances(odd) > fit.limit) > 0.99
+
+
+def test_too_few_studies_set_no_limit() -> None:
+    latents = np.random.default_rng(1).normal(size=(30, 4)).astype(np.float32)
+    assert fit_latents(latents, latents[:5], np.eye(4, dtype=np.float32)) is None
+    assert fit_latents(latents[:19], latents, np.eye(4, dtype=np.float32)) is None
+    assert fit_latents(latents * 0, latents * 0, np.eye(4, dtype=np.float32)) is None
 
 
 def test_calibration_and_thresholds_never_look_at_test_or_train() -> None:
@@ -207,6 +261,7 @@ def test_calibration_and_thresholds_never_look_at_test_or_train() -> None:
     again, thresholds_again = calibrate(logits, states, splits, KEYS)
     np.testing.assert_array_equal(calibration.slope, again.slope)
     np.testing.assert_array_equal(calibration.intercept, again.intercept)
-    np.testing.assert_array_equal(thresholds.values, thresholds_again.values)
+    np.testing.assert_array_equal(thresholds.present, thresholds_again.present)
+    np.testing.assert_array_equal(thresholds.absent, thresholds_again.absent)
     with pytest.raises(UserError, match="split 'validation'"):
         calibrate(logits, states, ["test"] * 300, KEYS)

@@ -36,6 +36,7 @@ from greenrfm.errors import UserError
 from greenrfm.progress import silent
 from greenrfm.training.volumes import Crops, prepare, prepare_readable
 from greenrfm.volumes import read_volume, write_volume
+from greenrfm.volumes.facts import image_facts
 from some_volumes import SMALL, random_volume
 
 
@@ -134,7 +135,7 @@ def test_an_image_that_has_just_changed_is_not_trusted_to_show_the_next_change(t
     study = studies_in(tmp_path / "images", 1)[0]
     os.utime(study.images["image"])
     prepare([study], SMALL, tmp_path / "cache", 1, silent)
-    facts = content_module.image_facts(study.images["image"])
+    facts = image_facts(study.images["image"])
     assert VolumeCache(tmp_path / "cache").digests().get(facts) is None
 
 
@@ -170,8 +171,7 @@ def test_torn_lines_of_the_index_are_no_lines(files, studies, tmp_path, monkeypa
     assert prepare(studies, SMALL, tmp_path / "cache", 1, silent) == files
     known = VolumeCache(tmp_path / "cache").digests()
     assert all(
-        known.get(content_module.image_facts(s.images["image"])) == content_module.content_digest(s.images["image"])
-        for s in studies
+        known.get(image_facts(s.images["image"])) == content_module.content_digest(s.images["image"]) for s in studies
     )
 
 

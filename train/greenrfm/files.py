@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,3 +42,19 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def user_cache(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Return greenrfm in the platform's folder for caches.
+
+    That is $XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, %LOCALAPPDATA% on Windows.
+    """
+    if platform == "win32":
+        base = Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(environ.get("XDG_CACHE_HOME", ""))
+        if not base.is_absolute():  # the XDG specification: relative values are to be ignored
+            base = Path.home() / ".cache"
+    return base / "greenrfm"

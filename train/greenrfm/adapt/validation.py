@@ -15,7 +15,7 @@ SPLIT = "validation"
 
 
 def calibrate(
-    logits: Floats, states: NDArray[np.int8], splits: Sequence[str], keys: Sequence[str], rule: str = "youden"
+    logits: Floats, states: NDArray[np.int8], splits: Sequence[str], keys: Sequence[str]
 ) -> tuple[Calibration, Thresholds]:
     """Fit calibration, then thresholds on the calibrated probabilities, using only studies whose split is validation.
 
@@ -27,4 +27,4 @@ def calibrate(
         raise UserError(f"no study of the cohort has split '{SPLIT}'; calibration needs some, see split_by_patient")
     logits, states = np.asarray(logits)[rows], np.asarray(states)[rows]
     calibration = fit_calibration(logits, states, keys)
-    return calibration, choose_thresholds(calibration.apply(logits), states, keys, rule)
+    return calibration, choose_thresholds(calibration.apply(logits), states, keys)

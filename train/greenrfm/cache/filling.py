@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from greenrfm.cache.cache import VolumeCache, preprocessing_facts
-from greenrfm.cache.content import ImageFacts, content_digest, image_facts
+from greenrfm.cache.content import content_digest
 from greenrfm.cache.field import SUFFIX, write_field
 from greenrfm.cache.holds import Hold
 from greenrfm.errors import UserError
 from greenrfm.progress import Progress
 from greenrfm.volumes import Preprocessing, read_volume
+from greenrfm.volumes.facts import ImageFacts, image_facts
 from greenrfm.workers import make_pool
 
 STAGE = "prepare volumes"

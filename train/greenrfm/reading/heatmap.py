@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from greenrfm.reading.reading import HeatMaps
+from greenrfm.reading.maps import HeatMaps
 from greenrfm.volumes import Volume
 from greenrfm.volumes.volume import to_image
 

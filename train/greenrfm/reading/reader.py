@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from greenrfm.bundle import Bundle, FeatureGrid
+from greenrfm.bundle import Bundle, TextEncoder
 from greenrfm.errors import UserError
-from greenrfm.reading.plausibility import warnings_for
-from greenrfm.reading.reading import FindingScore, HeatMaps, Reading, notice
+from greenrfm.reading.checks import Check, worst_first
+from greenrfm.reading.features import Features, stitched, tiles
+from greenrfm.reading.fitness import LatentRule, check_volume
+from greenrfm.reading.maps import HeatMaps
+from greenrfm.reading.planes import Images, PreparedPlane, as_plane, lacking, prepare_planes
+from greenrfm.reading.reading import FindingScore, Reading, notice
+from greenrfm.reading.speed import Setting, stored
+from greenrfm.reading.zero_shot import zero_shot as zero_shot_scores
 from greenrfm.volumes import Prepared, Volume
 
-Field = Literal["padded", "crop", "whole"]
+Field = Literal["tiles", "padded", "crop", "whole"]
+
+Output = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 
 class Cancelled(Exception):
@@ -25,18 +34,28 @@ class Reader:
     """Reads volumes with one bundle, one at a time; the network is opened at the first read and then kept."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """Read with `bundle` on `threads` CPU threads; None is one per physical core."""
+        """Read with `bundle` on `threads` CPU threads.
+
+        None takes what `greenrfm.reading.speed.tune` measured to be fastest on this machine, or else a thread per
+        physical core.
+        """
         self.bundle = bundle
-        self._threads = threads
+        self._setting = stored(bundle) or Setting() if threads is None else Setting(threads)
         self._running: onnxruntime.RunOptions | None = None
+        self._text: TextEncoder | None = None
+        self._rule: LatentRule | None = None
+        self._rule_known = False
 
     def read(
         self,
-        volume: Volume,
+        volume: Volume | Images,
         *,
         heatmaps: bool = False,
         study_id: str = "",
-        field: Field = "padded",
+        field: Field | None = None,
+        zero_shot: bool = False,
+        features: bool = False,
+        overrule: bool = False,
         cancel: onnxruntime.RunOptions | None = None,
     ) -> Reading:
         """Return scores, latent and warnings for `volume`, in any stored orientation.
@@ -44,12 +63,21 @@ class Reader:
         Parameters
         ----------
         volume
-            In HU if the bundle reads CT.
+            In HU if the bundle reads CT. A bundle of several planes takes (sequence, plane) to a volume, and a single
+            volume as the plane in which its slices lie and the bundle's first sequence, with a warning.
         heatmaps
             Also say where each logit comes from.
         field
-            "padded": the bundle's full field, centred on the volume. "crop": the size of its training
-            crop, which is faster. "whole": as large as the volume.
+            "tiles": the bundle's full field, centred on the volume, as the mean over crops at its corners (`tiles`),
+            each as large as those of its training. "padded": the full field at once, which is faster.
+            "crop": its middle, the fastest, and what lies outside is not seen. "whole": as large as the volume.
+            None is the one with which the bundle was calibrated.
+        zero_shot
+            Also score by the bundle's prompts alone.
+        features
+            Keep the feature maps, for `text_heatmap`.
+        overrule
+            Show scores that would be withheld.
         cancel
             Setting its `terminate` in another thread, before or during the read, ends this read
             between two layers; `Reader.cancel` does so without it.
@@ -57,31 +85,55 @@ class Reader:
         Raises
         ------
         UserError
-            If the network cannot take the field or gives no finite scores.
+            If the network cannot take the field or gives no finite scores, or zero-shot is asked of a bundle of
+            images alone.
         Cancelled
             If the read was cancelled.
         """
         options = onnxruntime.RunOptions() if cancel is None else cancel
         self._running = options
+        chosen = field or calibrated_field(self.bundle)
         try:
-            prepared = self._prepare(volume, field)
-            latent, features = self._run(prepared, options, heatmaps)
+            seen, checks = self._fields(volume, chosen)
+            outputs = [self._run(plane, options, heatmaps or features, chosen) for plane in seen]
         finally:
             self._running = None
+        # The projection is linear and without bias: this is the latent of the planes' mean features.
+        latent = np.asarray(np.mean([latent for latent, _ in outputs], axis=0), np.float32)
         logits = self.bundle.weight @ latent + self.bundle.bias
-        if not np.isfinite(logits).all() or (features is not None and not np.isfinite(features).all()):
+        if not all(np.isfinite(array).all() for array in (logits, *(maps for _, maps in outputs if maps is not None))):
             raise UserError(
                 f"bundle {self.bundle.folder} gives scores that are not finite; check it: greenrfm bundle check"
             )
+        kept = self._features(seen, outputs)
+        maps = {plane: self._heatmaps(found) for plane, found in kept.items()} if heatmaps else {}
+        manifest = self.bundle.manifest
         return Reading(
             study_id=study_id,
             scores=self._scores(logits),
             latent=latent,
-            heatmaps=None if features is None else self._heatmaps(features, prepared),
-            warnings=warnings_for(volume, prepared, self.bundle),
-            notice=notice(self.bundle.manifest.intended_use),
+            heatmaps=next(iter(maps.values())) if len(maps) == 1 else None,
+            notice=notice(manifest.intended_use, manifest.calibrated),
             bundle_hash=self.bundle.hash,
+            checks=worst_first((*checks, *self._latent_checks(latent))),
+            plane_heatmaps={plane: found for plane, found in maps.items() if plane},
+            features=next(iter(kept.values())) if features and len(kept) == 1 else None,
+            plane_features={plane: found for plane, found in kept.items() if plane and features},
+            zero_shot=zero_shot_scores(self.bundle, latent) if zero_shot else None,
+            overruled=overrule,
         )
+
+    def text_heatmap(self, text: str, features: Features) -> HeatMaps:
+        """Return where a study resembles a free text: text latent · projection · F(x), under the one key "text".
+
+        The mean over the map's cells is the dot product by which the text would be searched. `features` come from
+        `read(..., features=True)`. Raises UserError if the text is empty or the bundle has no text encoder.
+        """
+        if not text.strip():
+            raise UserError("there is no text to look for; describe a finding")
+        self._text = self._text or TextEncoder(self.bundle, self._setting.threads)
+        weight = self._text.encode([text]) @ self.bundle.projection
+        return features.heatmaps(("text",), weight, np.zeros(1, np.float32))
 
     def cancel(self) -> None:
         """End the read that is running in another thread, if there is one: it raises Cancelled there."""
@@ -89,11 +141,28 @@ class Reader:
         if running is not None:
             running.terminate = True
 
+    def _fields(self, study: Volume | Images, field: Field) -> tuple[tuple[PreparedPlane, ...], list[Check]]:
+        """Return what each network sees, and what speaks against it; raise UserError if it cannot be seen."""
+        network = self.bundle.manifest.networks[0]
+        if not network.plane:
+            if not isinstance(study, Volume):
+                raise UserError(f"bundle {self.bundle.folder} reads one volume, not planes and sequences; give it one")
+            prepared = self._prepare(study, field)
+            seen = (PreparedPlane(network, prepared.array[None], prepared.affine, prepared.warnings),)
+            return seen, list(check_volume(study, prepared, self.bundle))
+        images, assumed = as_plane(self.bundle, study) if isinstance(study, Volume) else (study, ())
+        planes = prepare_planes(self.bundle, images, "padded" if field == "tiles" else field)
+        found = [Check("coverage", "doubt", sentence) for sentence in (*assumed, *lacking(self.bundle, images))]
+        for volume in images.values():
+            found += check_volume(volume, Prepared(planes[0].array[0], planes[0].affine), self.bundle)
+        found += [Check("file", "doubt", sentence) for plane in planes for sentence in plane.warnings]
+        return planes, found
+
     def _prepare(self, volume: Volume, field: Field) -> Prepared:
         preprocessing = self.bundle.preprocessing
         if field == "crop":
             return preprocessing.apply(volume, preprocessing.crop)
-        if field == "padded":
+        if field != "whole":
             return preprocessing.apply(volume)
         prepared = preprocessing.apply(volume, "whole")
         height, width, depth = (
@@ -106,20 +175,37 @@ class Reader:
         return preprocessing.apply(volume, (height, width, depth))
 
     def _run(
-        self, prepared: Prepared, options: onnxruntime.RunOptions, heatmaps: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        session = self.bundle.vision(self._threads)
-        names = ["latent", "features"] if heatmaps else ["latent"]
+        self, plane: PreparedPlane, options: onnxruntime.RunOptions, features: bool, field: Field = "padded"
+    ) -> Output:
+        """Return the latent (L,) of what a plane's network sees, and its feature map if that is wanted."""
+        if field != "tiles":
+            return self._run_field(plane, plane.array, options, features)
+        crop, size = self.bundle.preprocessing.crop, plane.array.shape[1:]
+        latents, parts = [], []
+        for top, left, low in tiles(size, crop):
+            tile = plane.array[:, top : top + crop[0], left : left + crop[1], low : low + crop[2]]
+            latent, values = self._run_field(plane, np.ascontiguousarray(tile), options, features)
+            latents.append(latent)
+            if values is not None:
+                parts.append(((top, left, low), values))
+        whole = stitched(parts, size, self.bundle.manifest.features) if parts else None
+        return np.asarray(np.mean(latents, axis=0), np.float32), whole
+
+    def _run_field(
+        self, plane: PreparedPlane, array: NDArray[np.float32], options: onnxruntime.RunOptions, features: bool
+    ) -> Output:
+        session = self.bundle.vision(self._setting.threads, plane.network.plane, self._setting.half)
+        names = ["latent", "features"] if features else ["latent"]
         try:
-            latent, *features = session.run(names, {"volume": prepared.array[None, None]}, options)
+            latent, *maps = session.run(names, {"volume": array[None]}, options)
         except Exception as error:  # onnxruntime's exceptions share no base class but this
             if options.terminate:
                 raise Cancelled from None
             raise UserError(
-                f"bundle {self.bundle.folder} could not read a field of {prepared.array.shape} voxels "
+                f"bundle {self.bundle.folder} could not read a field of {array.shape[1:]} voxels "
                 f"({type(error).__name__}); read with the smaller field 'crop' or free some memory"
             ) from error
-        return latent[0], features[0][0] if features else None
+        return latent[0], maps[0][0] if maps else None
 
     def _scores(self, logits: NDArray[np.float32]) -> tuple[FindingScore, ...]:
         manifest = self.bundle.manifest
@@ -136,23 +222,27 @@ class Reader:
             )
         )
 
-    def _heatmaps(self, features: NDArray[np.float32], prepared: Prepared) -> HeatMaps:
+    def _features(self, seen: tuple[PreparedPlane, ...], outputs: list[Output]) -> Mapping[str, Features]:
+        grid = self.bundle.manifest.features
+        kept = {}
+        for plane, (_, values) in zip(seen, outputs, strict=True):
+            if values is not None:
+                rows, columns, slices = plane.array.shape[1:]
+                kept[plane.network.plane] = Features.of(values, plane.affine, (rows, columns, slices), grid)
+        return kept
+
+    def _heatmaps(self, features: Features) -> HeatMaps:
         weight = self.bundle.weight @ self.bundle.projection  # (findings, features)
-        values = np.tensordot(weight, features, axes=1) + self.bundle.bias[:, None, None, None]
-        affine = _cell_affine(prepared.affine, self.bundle.manifest.features)
-        height, width, depth = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-        rows, columns, slices = prepared.array.shape
-        return HeatMaps(
-            self.bundle.findings.keys,
-            values.astype(np.float32, copy=False),
-            affine,
-            (height, width, depth),
-            prepared.affine,
-            (rows, columns, slices),
-        )
+        return features.heatmaps(self.bundle.findings.keys, weight, self.bundle.bias)
+
+    def _latent_checks(self, latent: NDArray[np.float32]) -> tuple[Check, ...]:
+        if not self._rule_known:
+            self._rule, self._rule_known = LatentRule.of(self.bundle), True
+        return () if self._rule is None else self._rule.check(latent)
 
 
-def _cell_affine(field_affine: NDArray[np.float64], grid: FeatureGrid) -> NDArray[np.float64]:
-    cells = np.diag([*grid.stride, 1.0])
-    cells[:3, 3] = grid.offset
-    return np.asarray(field_affine @ cells)
+def calibrated_field(bundle: Bundle) -> Field:
+    """Return the field with which the bundle was calibrated; "padded" where its manifest does not say."""
+    named = bundle.manifest.training.get("field")
+    fields: tuple[Field, ...] = get_args(Field)
+    return next((field for field in fields if field == named), "padded")

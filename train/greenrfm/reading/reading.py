@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenrfm.errors import UserError
-from greenrfm.findings.sets import nearest
+from greenrfm.bundle import NOT_CALIBRATED_BUNDLE
+from greenrfm.reading.checks import Check
+from greenrfm.reading.features import Features
+from greenrfm.reading.maps import HeatMaps
+from greenrfm.reading.zero_shot import NOT_CALIBRATED, ZeroShotScore
 
 NOT_DIAGNOSTIC = "Not for diagnostic use: no regulator has cleared this software or this model."
 DEMONSTRATION = (
@@ -39,89 +43,75 @@ class FindingScore:
 
 
 @dataclass(frozen=True, eq=False)
-class HeatMaps:
-    """Where each logit comes from: it is the mean over the map's cells (every `features.pooled`-th of the manifest).
-
-    Parameters
-    ----------
-    keys
-        Finding keys in the order of `values`.
-    values
-        float32 (findings, h, w, d), in logits.
-    affine
-        4 × 4: cell index to LPS mm of the cell's centre, which is the centre of its receptive field.
-    cell_size_mm
-        Distance between cell centres along (h, w, d).
-    field_affine, field_shape
-        Of the field the network saw: index to LPS mm, voxels (H, W, D).
-    """
-
-    keys: tuple[str, ...]
-    values: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    cell_size_mm: tuple[float, float, float]
-    field_affine: NDArray[np.float64]
-    field_shape: tuple[int, int, int]
-
-    @property
-    def inner(self) -> NDArray[np.bool_]:
-        """Return which cells (h, w, d) are not outermost.
-
-        Half of what an outermost cell looks at is the network's own zero padding, not the field: such a cell is a
-        part of the logit, but says nothing of a place. An axis of one or two cells has no inner ones, all count.
-        """
-        extents: tuple[int, ...] = self.values.shape[1:]
-        inner = np.ones(extents, bool)
-        for axis, extent in enumerate(extents):
-            if extent > 2:
-                np.moveaxis(inner, axis, 0)[[0, -1]] = False
-        return inner
-
-    def shown(self, key: str, below: float = np.inf) -> NDArray[np.float32]:
-        """Return the map (h, w, d) of one finding for the eye: no outermost cell is its maximum.
-
-        They lie one logit below the least inner value, and below `below`, where colour begins.
-        """
-        cells, inner = self[key], self.inner
-        return np.where(inner, cells, np.float32(min(float(cells[inner].min()), below) - 1.0))
-
-    def __getitem__(self, key: str) -> NDArray[np.float32]:
-        """Return the map (h, w, d) of one finding; raise UserError if there is none."""
-        if key not in self.keys:
-            raise UserError(f"this reading has no heat map for '{key}'{nearest(key, self.keys)}")
-        return np.asarray(self.values[self.keys.index(key)])
-
-
-@dataclass(frozen=True, eq=False)
 class Reading:
-    """Scores, latent and warnings for one volume; `latent` is float32 (L,), not normalised.
+    """Scores, latent and checks for one study; `latent` is float32 (L,), not normalised.
 
-    `notice` stands above the scores wherever they are shown: one sentence a line. `bundle_hash`
-    names the bundle that read.
+    `notice` stands above the scores wherever they are shown: one sentence a line. `bundle_hash` names the bundle that
+    read. Who shows scores or heat maps asks `withheld` first. Of an MR study `plane_heatmaps` has a map for each
+    plane, and `heatmaps` is that plane's where the study has only one; so with `features`.
     """
 
     study_id: str
     scores: tuple[FindingScore, ...]
     latent: NDArray[np.float32]
     heatmaps: HeatMaps | None
-    warnings: tuple[str, ...]
     notice: str
     bundle_hash: str
+    checks: tuple[Check, ...] = ()
+    plane_heatmaps: Mapping[str, HeatMaps] = field(default_factory=dict)
+    features: Features | None = None
+    plane_features: Mapping[str, Features] = field(default_factory=dict)
+    zero_shot: tuple[ZeroShotScore, ...] | None = None
+    overruled: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each reason to doubt the scores, the worst first, without full stops."""
+        sentences = tuple(check.sentence for check in self.checks)
+        if self.overruled and self._reasons:
+            return ("these scores are shown because somebody overruled that they be withheld", *sentences)
+        return sentences
+
+    @property
+    def withheld(self) -> str:
+        """Return why the scores must not be shown, or "" if they may be."""
+        return "" if self.overruled else "; ".join(self._reasons)
+
+    def overrule(self) -> Reading:
+        """Return this reading with its scores to be shown whatever the checks say."""
+        return replace(self, overruled=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `greenrfm read --json` prints for one study."""
+        shown = () if self.withheld else self.scores
+        zero_shot = None if self.withheld else self.zero_shot
         return {
             "study": self.study_id,
             "findings": [
                 {"key": score.key, "name": score.name, "probability": score.probability, "call": score.call}
-                for score in self.scores
+                for score in shown
             ],
+            "zero_shot": None
+            if zero_shot is None
+            else {"notice": NOT_CALIBRATED, "findings": [score.to_dict() for score in zero_shot]},
+            "withheld": self.withheld,
+            "overruled": self.overruled,
             "warnings": list(self.warnings),
+            "checks": [check.to_dict() for check in self.checks],
             "notice": self.notice,
             "bundle": self.bundle_hash,
         }
 
+    @property
+    def _reasons(self) -> tuple[str, ...]:
+        return tuple(check.sentence for check in self.checks if check.level == "withhold")
 
-def notice(intended_use: str) -> str:
-    """Return the sentences that stand above the scores of a bundle with this intended use."""
-    return f"{NOT_DIAGNOSTIC}\n{DEMONSTRATION}" if intended_use == "demonstration" else NOT_DIAGNOSTIC
+
+def notice(intended_use: str, calibrated: bool = True) -> str:
+    """Return the sentences that stand above the scores of a bundle with this intended use, one a line."""
+    sentences = [NOT_DIAGNOSTIC]
+    if intended_use == "demonstration":
+        sentences.append(DEMONSTRATION)
+    if not calibrated:
+        sentences.append(NOT_CALIBRATED_BUNDLE)
+    return "\n".join(sentences)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,12 +17,19 @@ from greenrfm.volumes.volume import CANONICAL, NO_AIR, Volume, orient
 
 Size = tuple[int, int, int]
 Spacing = tuple[float, float, float]
+Orientation = Literal["canonical", "acquired", "sagittal", "coronal", "axial"]
+
+# The axes (H, W, D) of each plane as it is displayed; D runs through the slices.
+PLANE_AXES = {"sagittal": "IPL", "coronal": "ILP", "axial": "PLS"}
+PLANES = tuple(PLANE_AXES)
 
 AIR, METAL = -1024.0, 3071.0  # the HU range of 12 bits: paddings such as -3024 become air
 SAMPLING = "bin-shrink+linear"
 # Averaging begins when the grid is at least 1.75 times coarser than the volume: 0.8 mm voxels are
 # averaged in pairs for a 1.5 mm grid, 2 mm slices for a 3 mm grid are only interpolated.
 _ROUND_UP = 0.25
+# Slices that are averaged at once.
+_SLAB = 24
 # Part of a grid step: forgives the rounding of spacings in files, so that a voxel at the rim does
 # not flip between anatomy and air.
 _TOLERANCE = 1e-3
@@ -52,7 +59,8 @@ class Preprocessing:
         the volume, subtract the mean, divide by the standard deviation.
     orientation
         "canonical": axial, rows to posterior, columns to left, slices to superior. "acquired": the
-        same display convention for the plane of the thick slices, so that D is through-plane.
+        same display convention for the plane of the thick slices, so that D is through-plane. A
+        plane's name: that plane, and a volume whose thick slices lie in another one is refused.
     sampling
         The one way to resample; a bundle that asks for another is refused.
     """
@@ -65,7 +73,7 @@ class Preprocessing:
     percentiles: tuple[float, float] | None = None
     shift: float = 0.0
     scale: float = 1.0
-    orientation: Literal["canonical", "acquired"] = "canonical"
+    orientation: Orientation = "canonical"
     sampling: str = SAMPLING
 
     def __post_init__(self) -> None:
@@ -77,8 +85,8 @@ class Preprocessing:
             wrong = "window must be [low, high] in HU"
         elif self.intensity == "zscore" and not _rising(self.percentiles, 0, 100):
             wrong = "percentiles must be [low, high] between 0 and 100"
-        elif self.orientation not in ("canonical", "acquired"):
-            wrong = "orientation must be 'canonical' or 'acquired'"
+        elif self.orientation not in ("canonical", "acquired", *PLANES):
+            wrong = f"orientation must be 'canonical', 'acquired' or a plane ({', '.join(PLANES)})"
         elif self.sampling != SAMPLING:
             wrong = f"sampling must be '{SAMPLING}'"
         elif self.spacing is not None and not (len(self.spacing) == 3 and min(self.spacing) > 0):
@@ -114,6 +122,10 @@ class Preprocessing:
         except TypeError as error:
             raise UserError(f"preprocessing needs the keys of {', '.join(known)} with values that fit") from error
 
+    def for_plane(self, plane: str) -> Preprocessing:
+        """Return the preprocessing of one plane's stacks; "" is a network of one volume in any, and changes nothing."""
+        return replace(self, orientation=cast(Orientation, plane)) if plane else self
+
     def apply(self, volume: Volume, size: Size | Literal["whole"] | None = None) -> Prepared:
         """Return the volume on the grid, scaled, centred in a field of air.
 
@@ -128,9 +140,9 @@ class Preprocessing:
         Raises
         ------
         UserError
-            If the volume has no contrast to normalise by ("zscore").
+            If the volume has no contrast to normalise by ("zscore"), or its slices lie in another plane.
         """
-        placed = orient(volume, _display_axes(volume) if self.orientation == "acquired" else CANONICAL)
+        placed = orient(volume, _axes(volume, self.orientation))
         low, high, shift, scale = self._scaling(placed)
         grid = self.spacing or placed.spacing
         extent = [count * step for count, step in zip(placed.shape, placed.spacing, strict=True)]
@@ -171,13 +183,28 @@ def _rising(pair: tuple[float, ...] | None, least: float = -math.inf, most: floa
     return pair is not None and len(pair) == 2 and least <= pair[0] < pair[1] <= most
 
 
-def _display_axes(volume: Volume) -> str:
-    """Return the axes that put the thick slices last, each plane as it is displayed."""
+def plane_of(volume: Volume) -> str:
+    """Return the plane in which the volume's thick slices lie; "" if they are not clearly thicker than its pixels."""
     spacing = volume.spacing
     thick = int(np.argmax(spacing))
     if spacing[thick] < 1.2 * sorted(spacing)[1]:
+        return ""
+    return {"S": "axial", "I": "axial", "A": "coronal", "P": "coronal", "L": "sagittal", "R": "sagittal"}[
+        volume.axis_codes[thick]
+    ]
+
+
+def _axes(volume: Volume, orientation: Orientation) -> str:
+    """Return the axes that put the slices last, each plane as it is displayed."""
+    if orientation == "canonical":
         return CANONICAL
-    return {"S": "PLS", "I": "PLS", "A": "ILP", "P": "ILP", "L": "IPL", "R": "IPL"}[volume.axis_codes[thick]]
+    found = plane_of(volume)
+    if orientation == "acquired":
+        return PLANE_AXES.get(found, CANONICAL)
+    # Thin slices, as of a 3D sequence, can be shown in any plane.
+    if found not in ("", orientation):
+        raise UserError(f"its slices are {found}, not {orientation}; give it as the {found} plane")
+    return PLANE_AXES[orientation]
 
 
 def _averaged(volume: Volume, grid: Spacing, clip: bool) -> sitk.Image:
@@ -186,21 +213,34 @@ def _averaged(volume: Volume, grid: Spacing, clip: bool) -> sitk.Image:
     The image's axes are the array's, in mm from the volume's centre: the patient's coordinates would
     make rounding depend on the orientation in which the volume was stored.
     """
-    # SimpleITK would copy a strided array itself, and meanwhile no other thread of the viewer could run.
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0)))
-    image.SetSpacing(volume.spacing)
-    image.SetOrigin([-(count - 1) / 2 * step for count, step in zip(volume.shape, volume.spacing, strict=True)])
     factors = [max(1, int(new / old + _ROUND_UP)) for new, old in zip(grid, volume.spacing, strict=True)]
+    depth = volume.shape[2]
+    slab = max(1, _SLAB // factors[2]) * factors[2]
+    # Slab by slab what is copied stays in the processor's cache, and the memory for it is small.
+    slabs = [_shrunk(volume.array[:, :, start : start + slab], factors, clip) for start in range(0, depth, slab)]
+    image = sitk.GetImageFromArray(np.concatenate(slabs) if len(slabs) > 1 else slabs[0])
+    image.SetSpacing([step * factor for step, factor in zip(volume.spacing, factors, strict=True)])
+    image.SetOrigin(
+        [(factor - count) / 2 * step for count, step, factor in zip(volume.shape, volume.spacing, factors, strict=True)]
+    )
+    # The outer half of a rim voxel has no neighbour to interpolate with.
+    padded: sitk.Image = sitk.ZeroFluxNeumannPad(image, [1, 1, 1], [1, 1, 1])
+    return padded
+
+
+def _shrunk(array: NDArray[Any], factors: list[int], clip: bool) -> NDArray[np.float32]:
+    """Return the averages of blocks of voxels, in SimpleITK's order (k, j, i)."""
+    # SimpleITK would copy a strided array itself, and meanwhile no other thread of the viewer could run.
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
     # BinShrink drops an incomplete last block: repeat the last voxel to complete it.
-    lacking = [-count % factor for count, factor in zip(volume.shape, factors, strict=True)]
+    lacking = [-count % factor for count, factor in zip(array.shape, factors, strict=True)]
     if any(lacking):
         image = sitk.ZeroFluxNeumannPad(image, [0, 0, 0], lacking)
     image = sitk.Clamp(image, sitk.sitkFloat32, AIR, METAL) if clip else sitk.Cast(image, sitk.sitkFloat32)
     if max(factors) > 1:
         image = sitk.BinShrink(image, factors)
-    # The outer half of a rim voxel has no neighbour to interpolate with.
-    padded: sitk.Image = sitk.ZeroFluxNeumannPad(image, [1, 1, 1], [1, 1, 1])
-    return padded
+    averages: NDArray[np.float32] = sitk.GetArrayFromImage(image)
+    return averages
 
 
 def _first_sample(count: int, step: float, origin: float, image_step: float) -> float:
