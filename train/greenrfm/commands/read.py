@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,10 +12,10 @@ from greenrfm.commands.answer import Misses, print_json
 from greenrfm.commands.show import Display, display
 
 if TYPE_CHECKING:
-    from greenrfm.commands.scan import Scan
-    from greenrfm.reading import HeatMaps, Reading
+    from greenrfm.results import Prior, Result
 
 EXAMPLE = "Example: greenrfm read run/bundle scan.nii.gz --heatmaps heat"
+_MORE = "Many studies"
 
 
 def read(
@@ -32,6 +29,9 @@ def read(
         ),
     ] = None,
     cohort: Annotated[Path | None, typer.Option(help="Read the images of this cohort.csv instead.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Read every volume and DICOM series in DIR and below instead.")
+    ] = None,
     heatmaps: Annotated[
         Path | None,
         typer.Option(
@@ -40,8 +40,51 @@ def read(
             "lie in the right place over the scan.",
         ),
     ] = None,
+    query: Annotated[
+        str, typer.Option(metavar="TEXT", help="With --heatmaps: also a map of where the scan looks like this text.")
+    ] = "",
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write readings.json and scores.csv there.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write a worklist there: index.html and worklist.csv, the most urgent study first, a page and a JSON "
+            "file per study, readings.json, scores.csv, calls.csv and audit.jsonl. Started again, it goes on with "
+            "what is missing.",
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    urgent: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[=WEIGHT],…",
+            help="Findings that put a study first if they are called present; weight 0: the finding counts for "
+            "nothing. Repeatable.",
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    prior: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also look for each patient's prior study in this earlier --out folder or case library. Repeatable.",
+            rich_help_panel=_MORE,
+        ),
+    ] = None,
+    patient_ids: Annotated[
+        bool,
+        typer.Option(
+            "--patient-ids/--no-patient-ids",
+            help="Whether the files in FOLDER name the patients.",
+            rich_help_panel=_MORE,
+        ),
+    ] = True,
+    sr: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write DIR/<study>.dcm, a DICOM structured report (TID 1500) that references the DICOM source.",
+            rich_help_panel=_MORE,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines and nothing else.")] = False,
     threads: Annotated[
@@ -51,85 +94,105 @@ def read(
         str, typer.Option(metavar="UID", help="Which DICOM series, where the folder holds several.")
     ] = "",
     field: Annotated[
-        Literal["padded", "crop", "whole"],
+        Literal["tiles", "padded", "crop", "whole"] | None,
         typer.Option(
-            help="What the network sees: its full field centred on the volume, the smaller and faster crop of its "
-            "training, or the whole volume."
+            help="What the network sees: crops that cover its full field, that field at once, the smaller and faster "
+            "crop of its training, or the whole volume; as the bundle was calibrated if not given.",
+            show_default=False,
         ),
-    ] = "padded",
+    ] = None,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Also score by the findings' names alone; those are not calibrated.")
+    ] = False,
+    overrule: Annotated[
+        bool,
+        typer.Option("--overrule", help="Show scores also where the scan is not fit for the bundle and they are void."),
+    ] = False,
 ) -> None:
     """Read volumes with a bundle: a calibrated probability and a call for each finding.
 
     A volume that cannot be read is said on stderr; the others are still read and the exit code is 1.
     """
-    if bool(volumes) == bool(cohort):
-        raise typer.BadParameter("give either volumes or --cohort", param_hint="'VOLUME'")
+    if sum((bool(volumes), cohort is not None, folder is not None)) != 1:
+        raise typer.BadParameter("give either volumes or --cohort or --folder", param_hint="'VOLUME'")
     if series and len(volumes or ()) != 1:
         raise typer.BadParameter("it chooses the series of a single volume", param_hint="'--series'")
+    if query.strip() and heatmaps is None:
+        raise typer.BadParameter("it needs --heatmaps DIR for its map", param_hint="'--query'")
 
-    from greenrfm.cohort import read_cohort
-    from greenrfm.commands.scan import open_reader, read_each, scans_at, scans_of
+    from greenrfm.commands.priors import earlier_results
+    from greenrfm.commands.scan import open_reader
+    from greenrfm.commands.sources import find_sources
+    from greenrfm.commands.worklist import Options, Session
+    from greenrfm.results import ResultFolder, Urgency
 
-    scans = scans_of(read_cohort(cohort)) if cohort else scans_at(volumes or (), series)
+    if sr is not None:
+        _need_highdicom()
     reader = open_reader(bundle, threads)
-    misses, done = Misses(), list[tuple["Scan", "Reading"]]()
-    with display() as show:
+    loaded, misses = reader.bundle, Misses()
+    urgency = Urgency.parse(urgent or (), loaded.findings.keys)
+    options = Options(field, heatmaps, sr, zero_shot, overrule, query.strip(), patient_ids)
+    with ExitStack() as stack:
+        show = stack.enter_context(display())
+        outputs = [path for path in (out, heatmaps, sr) if path is not None]
+        found = find_sources(
+            volumes or (), series, cohort, folder, modality=loaded.findings.modality, outputs=outputs, progress=show
+        )
+        for text in found.damaged:
+            misses.note(text)
+        kept = stack.enter_context(ResultFolder(out)) if out is not None else None
+        places = [*([out] if out is not None else []), *(prior or ())]
+        earlier = earlier_results(places, loaded, {scan.patient_id for scan in found.scans} - {""})
+        session = Session(reader, found, options, urgency, misses, kept, earlier)
         try:
-            for scan, _, reading in read_each(reader, scans, show, misses, field=field, heatmaps=heatmaps is not None):
-                done.append((scan, reading))
-                if heatmaps is not None and reading.heatmaps is not None:
-                    write_heatmaps(reading.heatmaps, heatmaps, scan.study_id)
-                if not as_json:
-                    print_reading(show, reading)
+            for result in session.run(show):
+                if not as_json and (volumes or kept is None):
+                    print_result(show, result, session.prior(result))
         finally:
             # Also when interrupted: an hour of reading is not thrown away.
-            if out is not None:
-                write_readings(done, reader.bundle.findings.keys, out)
+            session.write()
+        if kept is not None and not as_json:
+            show.say(f"{len(session.results)} of {len(found.scans)} studies read: {kept.root / 'index.html'}")
     if as_json:
-        print_json([reading.to_dict() for _, reading in done])
+        print_json(session.to_dicts())
     misses.finish()
 
 
-def print_reading(show: Display, reading: Reading) -> None:
-    """Print what must stand above the scores, and the scores."""
+def print_result(show: Display, result: Result, prior: Prior | None) -> None:
+    """Print what must stand above the scores, the scores, and what changed since the prior study."""
     from rich.table import Table
 
-    table = Table("finding", "probability", "call")
+    show.print(result.study_id, *result.notice.splitlines(), *(f"Warning: {warning}." for warning in result.warnings))
+    if result.withheld:
+        show.print(f"Scores withheld: {result.withheld}", "")
+        return
+    changes = {change.key: change for change in prior.changes} if prior else {}
+    table = Table("finding", "probability", "call", *(["since prior"] if changes else []))
     table.columns[1].justify = "right"
-    for score in reading.scores:
+    for score in result.scores:
+        change = changes.get(score.key)
+        since = [f"{change.difference:+.3f}, was {change.call_before}" if change else ""] if changes else []
         style = "bold" if score.call == "present" else ""
-        table.add_row(score.name, f"{score.probability:.3f}", score.call, style=style)
-    show.print(
-        reading.study_id,
-        *reading.notice.splitlines(),
-        *(f"Warning: {warning}." for warning in reading.warnings),
-        table,
-        "",
-    )
+        table.add_row(score.name, f"{score.probability:.3f}", score.call, *since, style=style)
+    show.print(table)
+    if prior:
+        show.print(f"Prior study: {prior.study_id} of {prior.study_date}{f', {prior.reason}' if prior.reason else ''}")
+    zero_shot = result.reading.get("zero_shot")
+    if zero_shot:
+        table = Table("finding", "zero-shot", caption=zero_shot["notice"])
+        for item in zero_shot["findings"]:
+            table.add_row(item["name"], f"{item['probability']:.3f}")
+        show.print(table)
+    show.print("")
 
 
-def write_heatmaps(maps: HeatMaps, folder: Path, study_id: str) -> None:
-    """Write one NIfTI per finding, a voxel per cell of the network's grid."""
-    from greenrfm.commands.scan import file_name
-    from greenrfm.reading import coarse_volume
-    from greenrfm.volumes import write_volume
+def _need_highdicom() -> None:
+    """Raise UserError before hours of reading if structured reports cannot be written."""
+    from greenrfm.errors import UserError
 
-    for key in maps.keys:
-        write_volume(coarse_volume(maps, key), folder / file_name(study_id) / f"{key}.nii.gz")
-
-
-def write_readings(done: Sequence[tuple[Scan, Reading]], keys: Sequence[str], folder: Path) -> None:
-    """Write readings.json (what --json prints) and scores.csv (what `greenrfm evaluate scores` takes)."""
-    from greenrfm.files import write_text
-
-    readings = [reading.to_dict() for _, reading in done]
-    write_text(folder / "readings.json", json.dumps(readings, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    # Not by evaluation's ScoreTable: that room needs scipy, which reading must do without.
-    patients = bool(done) and all(scan.patient_id for scan, _ in done)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study_id", *(["patient_id"] if patients else []), *keys])
-    for scan, reading in done:
-        names = [scan.study_id, scan.patient_id] if patients else [scan.study_id]
-        writer.writerow([*names, *(repr(score.probability) for score in reading.scores)])
-    write_text(folder / "scores.csv", text.getvalue())
+    try:
+        import highdicom  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "--sr needs the Python package highdicom; install it with: pip install 'greenrfm[dicom]'"
+        ) from error
