@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from greenrfm.networks.planes import PlaneEncoders
 from greenrfm.networks.text import TextEncoder
 from greenrfm.networks.vision import VisionEncoder, densified, pool
 
@@ -13,7 +14,7 @@ LATENT = 768
 class Supervised(nn.Module):
     """An encoder with its own classification head: stage 1, "semantic-enforcing" pre-training."""
 
-    def __init__(self, encoder: VisionEncoder | TextEncoder, findings: int) -> None:
+    def __init__(self, encoder: VisionEncoder | PlaneEncoders | TextEncoder, findings: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.channels, findings)
@@ -27,7 +28,7 @@ class Supervised(nn.Module):
 class DualEncoder(nn.Module):
     """Stage 2: projections without bias into one 768-d space, and one shared classifier over both latents."""
 
-    def __init__(self, vision: VisionEncoder, text: TextEncoder, findings: int) -> None:
+    def __init__(self, vision: VisionEncoder | PlaneEncoders, text: TextEncoder, findings: int) -> None:
         super().__init__()
         self.vision = vision
         self.text = text
@@ -36,7 +37,7 @@ class DualEncoder(nn.Module):
         self.classifier = nn.Linear(LATENT, findings)
 
     def encode_volumes(self, volume: Tensor) -> Tensor:
-        """Return latents (N, 768) of volumes (N, 1, H, W, D)."""
+        """Return latents (N, 768) of volumes (N, inputs, H, W, D)."""
         latent: Tensor = self.vision_projection(self.vision(volume))
         return latent
 
@@ -54,30 +55,32 @@ class VisionAlone(nn.Module):
 
     def __init__(self, stage1: Supervised) -> None:
         super().__init__()
-        assert isinstance(stage1.encoder, VisionEncoder)
+        assert isinstance(stage1.encoder, VisionEncoder | PlaneEncoders)
         self.vision = stage1.encoder
         self.vision_projection = nn.Identity()
         self.classifier = stage1.head
 
     def encode_volumes(self, volume: Tensor) -> Tensor:
-        """Return latents (N, 8·width) of volumes (N, 1, H, W, D)."""
+        """Return latents (N, 8·width) of volumes (N, inputs, H, W, D)."""
         latent: Tensor = self.vision(volume)
         return latent
 
 
 class VisionExport(nn.Module):
-    """What vision.onnx computes: volume (N, 1, H, W, D) → latent (N, L) and feature map (N, F, h, w, d).
+    """What vision.onnx computes: volume (N, inputs, H, W, D) → latent (N, L) and feature map (N, F, h, w, d).
 
-    L is 768, or F for vision alone.
+    L is 768, or F for vision alone. Of a model of several planes this is one of them: because the projection is linear
+    and without bias, the mean of the planes' latents is the latent of the mean of their features.
 
     `dilated` gives a map with cells half as large; the latent is the same, for it pools every second cell, which
     are the cells of the strided network.
     """
 
-    def __init__(self, model: DualEncoder | VisionAlone, dilated: bool = False) -> None:
+    def __init__(self, model: DualEncoder | VisionAlone, dilated: bool = False, plane: str = "") -> None:
         super().__init__()
         self.step = 2 if dilated else 1
-        self.vision = densified(model.vision) if dilated else model.vision
+        encoder = model.vision.by_plane[plane]
+        self.vision = densified(encoder) if dilated else encoder
         self.projection = model.vision_projection
 
     def forward(self, volume: Tensor) -> tuple[Tensor, Tensor]:

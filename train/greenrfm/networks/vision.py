@@ -21,9 +21,11 @@ class VisionEncoder(nn.Module):
         Channels of the first stage; 64 in the paper. The last stage has `8 * width`.
     stem
         Kernel and stride of the first convolution along (H, W, D); 2 performant, 4 lightweight.
+    inputs
+        Channels of the volume: 1, or the sequences of an MR plane.
     """
 
-    def __init__(self, width: int = 64, stem: int | tuple[int, int, int] = 2) -> None:
+    def __init__(self, width: int = 64, stem: int | tuple[int, int, int] = 2, inputs: int = 1) -> None:
         super().__init__()
         stem = (stem, stem, stem) if isinstance(stem, int) else stem
         net = ResNet(
@@ -31,20 +33,21 @@ class VisionEncoder(nn.Module):
             [2, 2, 2, 2],
             [width, 2 * width, 4 * width, 8 * width],
             spatial_dims=3,
-            n_input_channels=1,
+            n_input_channels=inputs,
             no_max_pool=True,
             shortcut_type="B",
             bias_downsample=False,
             feed_forward=False,
         )
         # As MONAI builds it, the stem pads by k // 2; the paper's has kernel = stride and no padding.
-        net.conv1 = nn.Conv3d(1, width, stem, stem, bias=False)
+        net.conv1 = nn.Conv3d(inputs, width, stem, stem, bias=False)
         self.net = net
+        self.inputs = inputs
         self.channels = 8 * width
         self.stride: tuple[int, ...] = (8 * stem[0], 8 * stem[1], 8 * stem[2])
 
     def features(self, volume: Tensor) -> Tensor:
-        """Return the feature map (N, 8·width, h, w, d) of volumes (N, 1, H, W, D); one cell spans `stride` voxels."""
+        """Return features (N, 8·width, h, w, d) of volumes (N, inputs, H, W, D); one cell spans `stride` voxels."""
         net = self.net
         x: Tensor = net.act(net.bn1(net.conv1(volume)))
         for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
@@ -52,8 +55,13 @@ class VisionEncoder(nn.Module):
         return x
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return the average-pooled latent (N, 8·width) of volumes (N, 1, H, W, D)."""
+        """Return the average-pooled latent (N, 8·width) of volumes (N, inputs, H, W, D)."""
         return pool(self.features(volume))
+
+    @property
+    def by_plane(self) -> dict[str, VisionEncoder]:
+        """Return itself: one volume in any plane."""
+        return {"": self}
 
 
 def _through(layer: nn.Module, x: Tensor) -> Tensor:

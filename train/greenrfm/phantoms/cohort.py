@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,10 @@ def write_chest_cohort(out: Path, studies: int, *, seed: int, matrix: int, worke
 
     Raises UserError if `out` holds something else or a cohort with another seed or matrix.
     """
-    specification = json.dumps({"version": VERSION, "body": "chest", "seed": seed, "matrix": matrix})
-    record = out / SPECIFICATION
-    if record.is_file() and record.read_text(encoding="utf-8") != specification:
-        raise UserError(f"{out} holds a cohort made with other settings; name another folder or remove it")
-    if not record.is_file() and out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no generated cohort; name another folder")
-    write_text(record, specification)
-    plan = _plan(studies, seed)
-    _write_all(out, plan, matrix, workers, progress)
-    truths = [_truth(out, study_id) for study_id, *_ in plan]
+    begin(out, {"version": VERSION, "body": "chest", "seed": seed, "matrix": matrix})
+    plan = planned(studies, seed)
+    write_all(out, plan, partial(_write_one, str(out), matrix), workers, progress)
+    truths = [read_truth(out, study_id) for study_id, *_ in plan]
     cohort = Cohort(
         out / "cohort.csv",
         tuple(
@@ -56,9 +51,25 @@ def write_chest_cohort(out: Path, studies: int, *, seed: int, matrix: int, worke
             for (study_id, patient, _, _), truth in zip(plan, truths, strict=True)
         ),
     )  # fmt: skip
+    return write_tables(out, cohort, truths, FINDING_SET, seed)
+
+
+def begin(out: Path, specification: Mapping[str, Any]) -> None:
+    """Note what `out` is to hold; raise UserError if it holds something else or a cohort made otherwise."""
+    text = json.dumps(specification)
+    record = out / SPECIFICATION
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        raise UserError(f"{out} holds a cohort made with other settings; name another folder or remove it")
+    if not record.is_file() and out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and holds no generated cohort; name another folder")
+    write_text(record, text)
+
+
+def write_tables(out: Path, cohort: Cohort, truths: Sequence[Mapping[str, Any]], finding_set: str, seed: int) -> Cohort:
+    """Split the cohort by patient and write cohort.csv, labels.csv (said) and truth.csv (shown); return it split."""
     cohort = split_by_patient(cohort, FRACTIONS, seed)
-    keys = load_finding_set(FINDING_SET).keys
-    ids = tuple(study_id for study_id, *_ in plan)
+    keys = load_finding_set(finding_set).keys
+    ids = tuple(study.study_id for study in cohort)
     said = [[int(State[truth["said"][key]]) for key in keys] for truth in truths]
     shown = [[int(key in truth["present"]) for key in keys] for truth in truths]
     LabelTable(ids, keys, np.array(said, np.int8)).write(out / "labels.csv")
@@ -73,7 +84,7 @@ def truth_masks(out: Path, study_id: str) -> dict[str, Path]:
     return {path.name.removesuffix(".nii.gz"): path for path in sorted(folder.glob("*.nii.gz"))}
 
 
-def _plan(studies: int, seed: int) -> list[tuple[str, int, int, int]]:
+def planned(studies: int, seed: int) -> list[tuple[str, int, int, int]]:
     """Return study id, patient number, patient seed and study number, the same for every longer plan's beginning."""
     plan: list[tuple[str, int, int, int]] = []
     patient = 0
@@ -84,21 +95,26 @@ def _plan(studies: int, seed: int) -> list[tuple[str, int, int, int]]:
     return plan[:studies]
 
 
-def _write_all(
-    out: Path, plan: Sequence[tuple[str, int, int, int]], matrix: int, workers: int, progress: Progress
+def write_all(
+    out: Path,
+    plan: Sequence[tuple[str, int, int, int]],
+    write: Callable[[str, int, int], None],
+    workers: int,
+    progress: Progress,
 ) -> None:
+    """Write what is missing, in `workers` processes: `write` takes study id, patient seed and study number."""
     missing = [item for item in plan if not (out / "truth" / item[0] / "truth.json").is_file()]
     done = len(plan) - len(missing)
     progress("generate studies", done, len(plan))
     with make_pool(workers) as pool:
-        jobs = [pool.submit(_write_one, str(out), item[0], item[2], item[3], matrix) for item in missing]
+        jobs = [pool.submit(write, item[0], item[2], item[3]) for item in missing]
         for job in as_completed(jobs):
             job.result()
             done += 1
             progress("generate studies", done, len(plan))
 
 
-def _write_one(out: str, study_id: str, patient_seed: int, number: int, matrix: int) -> None:
+def _write_one(out: str, matrix: int, study_id: str, patient_seed: int, number: int) -> None:
     study = draw_study(patient_seed, number, matrix)
     folder = Path(out) / "truth" / study_id
     for name, mask in {**study.masks, "body": study.body}.items():
@@ -118,6 +134,7 @@ def _write_one(out: str, study_id: str, patient_seed: int, number: int, matrix: 
     write_text(folder / "truth.json", json.dumps(truth, indent=1))
 
 
-def _truth(out: Path, study_id: str) -> dict[str, Any]:
+def read_truth(out: Path, study_id: str) -> dict[str, Any]:
+    """Return what truth.json says of a written study."""
     truth: dict[str, Any] = json.loads((out / "truth" / study_id / "truth.json").read_text(encoding="utf-8"))
     return truth

@@ -19,8 +19,24 @@ import yaml
 
 from greenrfm.findings import load_finding_set
 
-FINDING_FILES = ("chest_lungs.yaml", "chest_airways.yaml", "chest_heart.yaml", "chest_mediastinum.yaml")
-FRAME_FILES = ("chest_places.yaml", "chest_frame.yaml")
+
+@dataclass(frozen=True)
+class Body:
+    """Where the wording for a part of the body lies: its finding set, files of findings, files of the frame."""
+
+    finding_set: str
+    findings: tuple[str, ...]
+    frame: tuple[str, ...]
+
+
+BODIES = {
+    "chest": Body(
+        "chest-ct-18",
+        ("chest_lungs.yaml", "chest_airways.yaml", "chest_heart.yaml", "chest_mediastinum.yaml"),
+        ("chest_places.yaml", "chest_frame.yaml"),
+    ),
+    "knee": Body("knee-mr-14", ("knee_findings.yaml",), ("knee_places.yaml", "knee_frame.yaml")),
+}
 CHOICE = re.compile(r"<([^<>\[\]]*)>|\[([^<>\[\]]*)\]")
 SLOT = re.compile(r"\{(\w+)\}")
 # Words long enough that a slip of the keyboard leaves them readable; headings and abbreviations stay whole.
@@ -62,8 +78,9 @@ class StudyFacts:
 
 
 @cache
-def wording() -> tuple[dict[str, Any], dict[str, Any]]:
+def wording(body: str = "chest") -> tuple[dict[str, Any], dict[str, Any]]:
     """Return how the findings are worded, by key, and the frame around them; both are shared, do not change them."""
+    files = BODIES[body]
     folder = resources.files("greenrfm.phantoms") / "data"
 
     def merged(names: Iterable[str], macros: Mapping[str, str]) -> dict[str, Any]:
@@ -75,17 +92,18 @@ def wording() -> tuple[dict[str, Any], dict[str, Any]]:
             content |= yaml.safe_load(text)
         return content
 
-    macros = merged(["chest_places.yaml"], {})["macros"]
-    findings = merged(FINDING_FILES, macros)
-    return {key: findings[key] for key in load_finding_set("chest-ct-18").keys}, merged(FRAME_FILES, macros)
+    macros = merged(files.frame[:1], {})["macros"]
+    findings = merged(files.findings, macros)
+    keys = [key for key in load_finding_set(files.finding_set).keys if key in findings]
+    return {key: findings[key] for key in keys}, merged(files.frame, macros)
 
 
 class Phrases:
     """Random choices and the filling of templates, for one study."""
 
-    def __init__(self, facts: StudyFacts, rng: np.random.Generator) -> None:
+    def __init__(self, facts: StudyFacts, rng: np.random.Generator, body: str = "chest") -> None:
         self.facts, self.rng = facts, rng
-        self.findings, self.frame = wording()
+        self.findings, self.frame = wording(body)
         # What templates may use whatever they describe.
         self.always = {
             "date": f"{rng.integers(1, 29):02d}.{rng.integers(1, 13):02d}.{rng.integers(2012, 2024)}",

@@ -1,4 +1,4 @@
-"""Radiology reports for generated chest CT studies, with what each of them says.
+"""Radiology reports for generated chest CT and knee MR studies, with what each of them says.
 
 A report is put together from pieces (`phrases.py`) that carry their meaning, so `Report.said` is known and never
 parsed back from the text.
@@ -20,37 +20,40 @@ from greenrfm.findings import State
 from greenrfm.phantoms.phrases import Instance, Phrases, StudyFacts, wording
 
 STYLES = ("paragraph", "positives first", "headings", "headings", "organs", "semicolons")
+SUSPECTED = (State.PRESENT, State.UNCERTAIN)
 LOCATED = re.compile(r"\{(in_place|attr|side|flank|spread)\}")
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report; `said` has a state for every chest-ct-18 key, `omitted` the present findings it passes over."""
+    """A report; `said` has a state for every key of the finding set, `omitted` the present findings it passes over."""
 
     text: str
     said: dict[str, State]
     omitted: tuple[str, ...]
 
 
-def write_report(facts: StudyFacts, rng: np.random.Generator) -> Report:
+def write_report(facts: StudyFacts, rng: np.random.Generator, body: str = "chest") -> Report:
     """Write a report of the study; the same facts and generator state give the same report.
 
-    Raises ValueError for a finding outside chest-ct-18 and for a sex other than "M" and "F".
+    `body` is "chest" or "knee". A knee's report also says `normal`: present where it finds nothing and says so,
+    absent where it states or suspects a finding.
+    Raises ValueError for a finding outside the body's finding set and for a sex other than "M" and "F".
     """
     unknown = {each.finding for each in facts.instances} | set(facts.history)
-    unknown -= set(wording()[0])
+    unknown -= set(wording(body)[0])
     if unknown:
         raise ValueError(f"no wording for {', '.join(sorted(unknown))}")
     if facts.sex not in ("M", "F"):
         raise ValueError(f"sex {facts.sex!r} is neither 'M' nor 'F'")
-    return _Writer(facts, rng).report()
+    return _Writer(facts, rng, body).report()
 
 
 class _Writer(Phrases):
     """One report in the making: the states said so far, and sentences by region of the body."""
 
-    def __init__(self, facts: StudyFacts, rng: np.random.Generator) -> None:
-        super().__init__(facts, rng)
+    def __init__(self, facts: StudyFacts, rng: np.random.Generator, body: str) -> None:
+        super().__init__(facts, rng, body)
         self.said = dict.fromkeys(self.findings, State.NOT_MENTIONED)
         self.groups: dict[str, list[Instance]] = {}
         for instance in facts.instances:
@@ -58,6 +61,7 @@ class _Writer(Phrases):
         self.sentences: list[tuple[str, bool, str]] = []  # region, positive, text
         self.impression: list[tuple[float, str]] = []  # severity, text
         self.compared = self.chance(0.3)
+        self.says_normal = False
 
     def report(self) -> Report:
         subtle = {key: 1 - max(each.severity for each in group) for key, group in self.groups.items()}
@@ -72,7 +76,19 @@ class _Writer(Phrases):
             elif self.said[key] is not State.PRESENT:
                 self.describe(key)
         self.rule_out()
-        return Report(self.slip(self.spell(self.layout())), self.said, omitted)
+        if self.normal() and not any(state in SUSPECTED for state in self.said.values()) and self.chance(0.7):
+            self.sentences.append(("general", False, _sentence(self.pick(self.frame["normal_sentences"]))))
+            self.says_normal = True
+        text = self.slip(self.spell(self.layout()))
+        return Report(text, self.said | self.normal(), omitted)
+
+    def normal(self) -> dict[str, State]:
+        """Return the state of `normal`, of a body whose findings have it: whether the report says that all is well."""
+        if "normal_sentences" not in self.frame:
+            return {}
+        if any(state in SUSPECTED for state in self.said.values()):
+            return {"normal": State.ABSENT}
+        return {"normal": State.PRESENT if self.says_normal else State.NOT_MENTIONED}
 
     def add(self, key: str, text: str, *, positive: bool = False) -> None:
         self.sentences.append((self.findings[key]["region"], positive, text))
@@ -227,7 +243,7 @@ class _Writer(Phrases):
         kinds, texts = self.frame["technique"], []
         if self.chance(0.75):
             texts.append(self.pick(kinds["contrast" if self.facts.contrast else "plain"]))
-            if self.chance(0.3):
+            if "arms_up" in kinds and self.chance(0.3):
                 texts[0] += ", " + self.pick(kinds["arms_up" if self.facts.arms_up else "arms_down"])
         if self.compared:
             texts.append(self.pick(self.frame["comparison"]))
@@ -241,6 +257,7 @@ class _Writer(Phrases):
             return []
         ranked = [text for _, text in sorted(self.impression, key=lambda item: -item[0])]
         texts = ranked[: int(self.rng.integers(1, 5))] or [self.pick(self.frame["normal_impression"])]
+        self.says_normal |= not ranked
         if ranked and self.chance(0.3):
             texts.append(self.pick(self.frame["recommend"]))
         return [_sentence(text) for text in texts]
@@ -250,7 +267,7 @@ class _Writer(Phrases):
         words += sum(len(text.split()) for _, _, text in self.sentences)
         aim = self.rng.integers(60, 135)
         others = [(region, text) for region, texts in self.frame["distractors"].items() for text in texts]
-        if not self.facts.contrast:
+        if not self.facts.contrast and "contrast_caveat" in self.frame:
             others.append(("mediastinum", self.choose(self.frame["contrast_caveat"])))
         for region, template in self.shuffled(others)[:10]:
             if words >= aim:
