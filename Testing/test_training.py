@@ -108,7 +108,7 @@ def test_the_full_width_networks_train_export_and_read(name, tmp_path):
     findings = load_finding_set("chest-ct-18").subset(KEYS)
     recipe = small_recipe(name, text_layers_frozen=5)
     result = train(cohort, labels, findings, recipe, tmp_path / "run", seed=0, resume=False, progress=silent)
-    reading = Reader(result.bundle).read(read_volume(tmp_path / "s0.nii.gz"), heatmaps=True)
+    reading = Reader(result.bundle).read(read_volume(tmp_path / "s0.nii.gz"), heatmaps=True, field="padded")
     assert [score.key for score in reading.scores] == list(findings.keys)
     logits = [score.logit for score in reading.scores]
     np.testing.assert_allclose(reading.heatmaps.values.mean(axis=(1, 2, 3)), logits, atol=1e-4)

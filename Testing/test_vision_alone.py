@@ -89,7 +89,7 @@ class TestABundleWithoutText:
         record = {"sha256": sha256(folder / "heads.npz"), "bytes": (folder / "heads.npz").stat().st_size}
         edit(folder, lambda manifest: manifest["files"].update({"heads.npz": record}))
         failed = [result.name for result in check(Bundle.load(folder)) if not result.ok]
-        assert failed == ["test vector", "heat map"]
+        assert failed == ["networks", "test vector", "heat map"]
 
     def test_with_text_still_needs_768_numbers(self, tmp_path: Path) -> None:
         folder = make_tiny_bundle(tmp_path / "tiny").folder
@@ -193,7 +193,7 @@ class TestARunWithoutReports:
         recipe = load_recipe(str(folder / "own.yaml"))
         bundle = Bundle.load(folder / "run" / "bundle")
         volume = read_volume(folder / "s3.nii.gz")
-        reading = Reader(bundle, threads=1).read(volume, heatmaps=True)
+        reading = Reader(bundle, threads=1).read(volume, heatmaps=True, field="padded")
         stage1 = load_stage(untrained_vision(recipe, 1), folder / "run" / "stage1_vision.pt").eval()
         field = torch.from_numpy(recipe.preprocessing.apply(volume).array)[None, None]
         with torch.no_grad():

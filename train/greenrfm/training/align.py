@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from greenrfm.networks import DualEncoder, Supervised, TextEncoder, VisionEncoder
+from greenrfm.networks import DualEncoder, PlaneEncoders, Supervised, TextEncoder, VisionEncoder
 from greenrfm.progress import Progress
 from greenrfm.training.batches import TrainingSet, adamw, augmented, channels_last, seed_all
 from greenrfm.training.distributed import check_batch, gathered, own_share, shareable
 from greenrfm.training.encoders import load_stage, text_encoder, vision_encoder
-from greenrfm.training.fit import Training, fit
+from greenrfm.training.fit import fit
 from greenrfm.training.initial import freeze
 from greenrfm.training.losses import contrastive, latent_norm, soft_targets
 from greenrfm.training.memory import checkpoint_activations
@@ -25,6 +25,7 @@ from greenrfm.training.recipe import Alignment, Recipe
 from greenrfm.training.replay import even_slices, replayed
 from greenrfm.training.reports import Reports
 from greenrfm.training.session import Session
+from greenrfm.training.step import Training
 from greenrfm.training.supervision import Supervision
 
 NAME = "stage 2 align"
@@ -93,7 +94,8 @@ def train_alignment(
     fabric.to_device(channels_last(model))
     data.reports.remember(model.text, fabric, session.progress)
     encoded = _encode_once(model.text, data.reports, fabric, session.progress) if plan.freeze_text else None
-    wrapped, optimizer = fabric.setup(Aligned(model, data.reports, fabric, encoded), optimizer)
+    aligned = Aligned(model, data.reports, fabric, encoded)
+    wrapped, optimizer = fabric.setup(aligned, optimizer)
     supervision = Supervision(data.states, recipe.labels, fabric.device)
     rng = np.random.default_rng((seed + 1, fabric.global_rank))
     torch.manual_seed(seed + fabric.global_rank)  # every process has its own dropout
@@ -118,6 +120,15 @@ def train_alignment(
         fabric.backward(loss)
         return loss.detach()
 
+    def alone(batch: Sequence[int], micro: int) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+        own = own_share(batch, fabric)
+        volumes = fabric.to_device(augmented(data.crops, own, recipe.augmentation, rng))
+        for study, volume in zip(own, volumes, strict=True):
+            seen, seen_logits, read, read_logits = aligned(volume[None], [study])
+            # Of one study the contrastive loss is 0, and not a number where its product is too large.
+            loss = alignment_loss((seen, read), (seen_logits, read_logits), [study], supervision, plan)
+            yield study, {"volume": volume, "volume's latent": seen, "report's latent": read, "loss": loss}
+
     training = Training(
         name=NAME,
         fabric=fabric,
@@ -127,6 +138,7 @@ def train_alignment(
         studies=data.studies,
         seed=seed + 2,
         gradients=gradients,
+        alone=alone,
         validate=None if validate is None else partial(validate, model),
         generators={"crops": rng},
         micro=plan.micro_batch,
@@ -158,7 +170,7 @@ def _from_stage1(recipe: Recipe, findings: int, vision: Path, text: Path) -> Dua
     """Return the aligned model with the encoders of stage 1, its projections and classifier new."""
     stage1_vision = load_stage(Supervised(vision_encoder(recipe), findings), vision)
     stage1_text = load_stage(Supervised(text_encoder(recipe, pretrained=False), findings), text)
-    assert isinstance(stage1_vision.encoder, VisionEncoder)
+    assert isinstance(stage1_vision.encoder, VisionEncoder | PlaneEncoders)
     assert isinstance(stage1_text.encoder, TextEncoder)
     return DualEncoder(stage1_vision.encoder, stage1_text.encoder, findings)
 

@@ -45,18 +45,19 @@ def seed_all(seed: int) -> None:
 def augmented(
     crops: Crops, batch: Sequence[int], augmentation: Augmentation, rng: np.random.Generator, mirror: bool = False
 ) -> Tensor:
-    """Return random crops (N, 1, H, W, D) of these studies, channels last, their intensities varied.
+    """Return random crops (N, channels, H, W, D) of these studies, channels last, their intensities varied.
 
-    `mirror` flips half of them left to right.
+    `mirror` flips half of them left to right. A channel that a study does not have stays zero.
     """
     volumes = torch.from_numpy(crops.random(batch, rng))
     if mirror:
         for row in np.flatnonzero(rng.random(len(batch)) < 0.5):
-            volumes[row] = volumes[row].flip(2)  # axis W of (1, H, W, D)
-    each = (len(batch), 1, 1, 1, 1)
+            volumes[row] = crops.mirrored(volumes[row])
+    each = (*volumes.shape[:2], 1, 1, 1)
     gain = 1 + augmentation.gain * rng.standard_normal(each).astype(np.float32)
     offset = augmentation.offset * rng.standard_normal(each).astype(np.float32)
-    volumes = volumes * torch.from_numpy(gain) + torch.from_numpy(offset)
+    taken = volumes.any(dim=2, keepdim=True).any(dim=3, keepdim=True).any(dim=4, keepdim=True)
+    volumes = volumes * torch.from_numpy(gain) + torch.from_numpy(offset) * taken
     return volumes.contiguous(memory_format=torch.channels_last_3d)
 
 

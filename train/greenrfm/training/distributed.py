@@ -7,13 +7,16 @@ computes the loss of the whole batch, contrastive and BCE alike, and a step is t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed import DistError
 
 from greenrfm.errors import UserError
 from greenrfm.networks import TextEncoder
@@ -42,6 +45,20 @@ def several(accelerator: str, precision: Any) -> Fabric | None:
     fabric = Fabric(accelerator=accelerator, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def one_of_several(fabric: Fabric) -> Iterator[None]:
+    """Turn what a process sees when another one ended into one sentence, a UserError, that names neither's code."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1 or (not isinstance(error, DistError) and "closed by peer" not in str(error)):
+            raise
+        raise UserError(
+            f"process {fabric.global_rank} ends because another one ended; see what that one said, mend it and go on "
+            "with --resume"
+        ) from error
 
 
 def own_share(batch: Sequence[int], fabric: Fabric) -> Sequence[int]:
@@ -90,6 +107,16 @@ def shareable(model: Model, fabric: Fabric) -> Model:
     return converted
 
 
+def largest(fabric: Fabric, *numbers: int) -> list[int]:
+    """Return the largest of each number over all processes, which must call it together."""
+    if fabric.world_size == 1:
+        return list(numbers)
+    together = fabric.all_reduce(torch.tensor(numbers, device=fabric.device), reduce_op="max")
+    assert isinstance(together, Tensor)
+    found: list[int] = together.tolist()
+    return found
+
+
 def first_alone(fabric: Fabric, work: Callable[[], Result]) -> Result:
     """Return what `work` gives, done by the first process while the others wait, and then by all others.
 
@@ -97,5 +124,6 @@ def first_alone(fabric: Fabric, work: Callable[[], Result]) -> Result:
     """
     if fabric.is_global_zero:
         result = work()
-    fabric.barrier()
+    with one_of_several(fabric):
+        fabric.barrier()
     return result if fabric.is_global_zero else work()

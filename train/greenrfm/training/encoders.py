@@ -15,15 +15,26 @@ from torch import nn
 from greenrfm.bundle.tokens import split_texts
 from greenrfm.errors import UserError
 from greenrfm.files import replacing
-from greenrfm.networks import LATENT, DualEncoder, Supervised, TextEncoder, VisionEncoder, text_encoder_folder
+from greenrfm.networks import (
+    LATENT,
+    DualEncoder,
+    PlaneEncoders,
+    Supervised,
+    TextEncoder,
+    VisionEncoder,
+    text_encoder_folder,
+)
 from greenrfm.training.recipe import Recipe
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def vision_encoder(recipe: Recipe) -> VisionEncoder:
-    """Return the recipe's vision encoder, freshly initialised."""
-    return VisionEncoder(recipe.network.width, recipe.network.stem)
+def vision_encoder(recipe: Recipe) -> VisionEncoder | PlaneEncoders:
+    """Return the recipe's vision encoder, freshly initialised; of several planes if it names them."""
+    network = recipe.network
+    if network.planes:
+        return PlaneEncoders(network.planes, len(network.sequences), network.width, network.stem)
+    return VisionEncoder(network.width, network.stem)
 
 
 def text_encoder(recipe: Recipe, pretrained: bool = True) -> TextEncoder:

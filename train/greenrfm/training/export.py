@@ -16,10 +16,10 @@ OPSET = 18
 
 
 def export_vision(network: VisionExport, path: Path) -> None:
-    """Write vision.onnx: any number and size of volumes (N, 1, H, W, D) → latent (N, L), features (N, F, h, w, d)."""
+    """Write vision.onnx: any volumes (N, inputs, H, W, D) → latent (N, L) and features (N, F, h, w, d)."""
     # Twice the stride and a step more: neither 0 nor 1 cells, so that no size is taken for a constant.
     height, width, depth = (2 * step + 8 for step in network.vision.stride)
-    example = torch.zeros(2, 1, height, width, depth)
+    example = torch.zeros(2, network.vision.inputs, height, width, depth)
     shapes = {"volume": _dynamic(("n", None, "h", "w", "d"))}
     _export(network, (example,), path, ["volume"], ["latent", "features"], shapes)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from greenrfm.errors import UserError
 from greenrfm.findings.sets import nearest
-from greenrfm.networks import TextEncoder, VisionEncoder
+from greenrfm.networks import PlaneEncoders, TextEncoder, VisionEncoder
 from greenrfm.training.earlier import earlier_run
 from greenrfm.training.recipe import Recipe
 
+Vision = TypeVar("Vision", bound=VisionEncoder | PlaneEncoders)
 KINETICS_WIDTH = 64
 # The colour stem and the 400 actions of Kinetics have no place in our networks.
 KINETICS_LEFT_OUT = ("stem.0.", "fc.")
@@ -25,14 +27,15 @@ _KEPT = {
 _BLOCK = {"conv1.0": "conv1", "conv1.1": "bn1", "conv2.0": "conv2", "conv2.1": "bn2"}
 
 
-def begin_vision(encoder: VisionEncoder, recipe: Recipe) -> VisionEncoder:
+def begin_vision(encoder: Vision, recipe: Recipe) -> Vision:
     """Fill the vision encoder with the recipe's `vision_weights` and return it; `random` leaves it as it is.
 
     Raises UserError if the file or run is missing, damaged, or of another architecture.
     """
     weights = recipe.network.vision_weights
     if weights.kinetics is not None:
-        _load_kinetics(encoder, Path(weights.kinetics))
+        for part in encoder.by_plane.values():
+            _load_kinetics(part, Path(weights.kinetics))
     elif weights.earlier is not None:
         _fill(encoder, earlier_weights(weights.earlier, "vision"), weights.earlier)
     return encoder

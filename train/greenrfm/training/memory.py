@@ -14,17 +14,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from greenrfm.errors import UserError
-from greenrfm.networks import VisionEncoder
+from greenrfm.networks import PlaneEncoders, VisionEncoder
 
 
-def checkpoint_activations(encoder: VisionEncoder) -> None:
+def checkpoint_activations(encoder: VisionEncoder | PlaneEncoders) -> None:
     """Make every residual block keep only its input and compute the rest again when gradients need it.
 
     Gradients are the same to the last bit on a CPU, and running statistics advance once, not twice.
     """
-    for layer in (encoder.net.layer1, encoder.net.layer2, encoder.net.layer3, encoder.net.layer4):
-        for block in layer:
-            block.forward = partial(_twice, block, block.forward)
+    for net in (part.net for part in encoder.by_plane.values()):
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            for block in layer:
+                block.forward = partial(_twice, block, block.forward)
 
 
 def _twice(block: nn.Module, forward: Any, volumes: torch.Tensor) -> torch.Tensor:
@@ -67,12 +68,13 @@ def halved(micro: int | None, batch: int, already: bool, stage: str, step: int) 
             f"{stage}: out of memory at step {step} with {before} studies at a time; go on with --resume and a "
             "smaller micro_batch or checkpointing: true in the recipe, or give --vram"
         )
+    return fewer(before, f"{stage}: out of memory at step {step}")
+
+
+def fewer(before: int, what: str) -> int:
+    """Return half of so many studies at a time, say so on stderr and give cached memory back."""
     after = (before + 1) // 2
-    print(
-        f"{stage}: out of memory at step {step} with {before} studies at a time; going on with {after}",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"{what} with {before} studies at a time; going on with {after}", file=sys.stderr, flush=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return after

@@ -39,8 +39,15 @@ def make_fabric(precision: Precision | None = None) -> Fabric:
 
     Under `torchrun` it is launched over all its processes.
     """
-    # Fabric announces its precision on stderr, between the lines of our progress.
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    # Fabric announces its precision and processes on stderr, between the lines of our progress.
+    for name in ("rank_zero", "distributed"):
+        logging.getLogger(f"lightning_fabric.utilities.{name}").setLevel(logging.WARNING)
     kind = "gpu" if torch.cuda.is_available() else "cpu"
     numbers = precision or hardware_precision()
     return several(kind, numbers) or Fabric(accelerator=kind, devices=1, precision=numbers)
+
+
+def loss_scale(fabric: Fabric) -> float | None:
+    """Return by how much `fabric` scales losses against underflow in float16; None in other numbers."""
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return None if scaler is None else float(scaler.get_scale())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
+from greenrfm.cohort import Inputs
 from greenrfm.errors import UserError
 from greenrfm.findings.sets import nearest
 from greenrfm.training.choices import Policy, Strict, VisionWeights
@@ -26,10 +27,15 @@ class Network(Strict):
     `text_weights`. Vision alone needs none. A report's latent is the [CLS] of the last layer, or with `text_pooling`
     `mean` the mean of its tokens. `dilated_export` exports the last stage without its stride and dilated
     instead: cells half as large.
+
+    `planes` and `sequences` go together, for MR: a network of this width for each plane, with the sequences as
+    channels, on the images in the columns `image_<sequence>_<plane>`. Without them one volume, in column `image`.
     """
 
     width: PositiveInt = 64
     stem: tuple[PositiveInt, PositiveInt, PositiveInt]
+    planes: tuple[Literal["sagittal", "coronal", "axial"], ...] = ()
+    sequences: tuple[Annotated[str, Field(pattern="^[a-z0-9]+$")], ...] = ()
     vision_weights: VisionWeights
     dilated_export: bool = False
     text_encoder: str | None = None
@@ -37,6 +43,20 @@ class Network(Strict):
     text_pooling: Literal["cls", "mean"] = "cls"
     text_layers_frozen: int = Field(0, ge=0)
     max_tokens: int = Field(512, ge=16, le=512)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Return which images of a study the vision encoder takes."""
+        return Inputs(self.planes, self.sequences)
+
+    @model_validator(mode="after")
+    def _planes_with_sequences(self) -> Network:
+        if bool(self.planes) != bool(self.sequences):
+            raise ValueError("give both planes and sequences, or neither for one volume in column image")
+        for names in (self.planes, self.sequences):
+            if len(set(names)) < len(names):
+                raise ValueError(f"name each of {', '.join(names)} once")
+        return self
 
 
 class Stage(Strict):

@@ -10,19 +10,20 @@ from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from greenrfm.bundle import Bundle
-from greenrfm.cache import Filled
 from greenrfm.cohort import Cohort, Study, split_by_patient
+from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet, LabelTable
 from greenrfm.networks import DualEncoder, Supervised, VisionAlone
 from greenrfm.progress import Progress
 from greenrfm.training.align import train_alignment
 from greenrfm.training.batches import TrainingSet
 from greenrfm.training.checks import PARTS, check_labels, check_reports, learnable, parts_of
-from greenrfm.training.distributed import first_alone
+from greenrfm.training.distributed import first_alone, largest, one_of_several
 from greenrfm.training.encoders import load_stage, save_stage, untrained_dual, untrained_vision
 from greenrfm.training.finish import Split, finish_bundle
 from greenrfm.training.metrics import Metrics
@@ -34,7 +35,7 @@ from greenrfm.training.run_folder import begin, check_folder, describe, facts, s
 from greenrfm.training.session import Session
 from greenrfm.training.stages import train_text, train_vision
 from greenrfm.training.validation import dual_auc
-from greenrfm.training.volumes import Crops, prepare_readable
+from greenrfm.training.volumes import Crops, Prepared, StudyFiles, prepare_readable
 from greenrfm.training.vram import CHOSEN, remembered
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
@@ -100,13 +101,24 @@ def train(
     """
     cohort = split_by_patient(cohort, FRACTIONS, seed) if any(not s.split for s in cohort) else cohort
     check_labels(labels, cohort)
+    for sentence in recipe.network.inputs.unread(cohort):
+        say(sentence)
     fabric = make_fabric()
     volumes, workers = cache or out / "prepared", workers or os.cpu_count() or 1
 
-    def prepared(studies: Sequence[Study], skip: bool) -> Filled:
-        work = partial(prepare_readable, studies, recipe.preprocessing, volumes, workers, progress)
-        return first_alone(fabric, partial(work, skip_unreadable=skip))
+    def prepared(studies: Sequence[Study], skip: bool) -> Prepared:
+        work = partial(prepare_readable, studies, recipe.preprocessing, volumes, workers, session.asking())
+        return first_alone(fabric, partial(work, skip_unreadable=skip, inputs=recipe.network.inputs))
 
+    session = Session(
+        out,
+        progress,
+        Metrics(out),
+        checkpoint_minutes=checkpoint_minutes,
+        checkpoint_steps=checkpoint_steps,
+        cancel=cancel,
+        epoch_ended=page_now_and_then(out, recipe.name),
+    )
     unreadable: Mapping[str, str] = {}
     if skip_unreadable:
         check_folder(out, resume)
@@ -122,41 +134,35 @@ def train(
         say(sentence)
     if not recipe.is_vision_only:
         check_reports(parts["train"])
-    if fabric.is_global_zero:
-        begin(out, facts(recipe, seed, learned.keys, parts, states), resume)
-        describe(out, recipe, cohort, precision_of(fabric), fabric.world_size)
-    if vram is not None or (out / CHOSEN).is_file():
-        recipe, said = remembered(out, recipe, len(learned.keys), vram, fabric)
-        say(said)
-    files = prepared([*parts["train"], *parts["validation"]], False).files
-    of = {name: [files[study.study_id] for study in studies] for name, studies in parts.items()}
-    data = training_set(parts["train"], of["train"], states["train"], recipe)
-    validation = validation_set(parts["validation"], of["validation"], states["validation"], recipe)
-    session = Session(
-        out,
-        progress,
-        Metrics(out),
-        checkpoint_minutes=checkpoint_minutes,
-        checkpoint_steps=checkpoint_steps,
-        cancel=cancel,
-        epoch_ended=page_now_and_then(out, recipe.name),
-    )
-    model = train_stages(fabric, recipe, data, validation, out, seed, session)
-    if fabric.is_global_zero:
-        provenance = {
-            "recipe": recipe.travelling(),
-            "seed": seed,
-            "studies": {name: len(studies) for name, studies in parts.items()},
-            "studies_unreadable": len(unreadable),
-            "findings_left_out": list(learned.left_out),
-            "software": software(),
-        }
-        patients = tuple(study.patient_id for study in parts["validation"])
-        measured = Split(validation.crops, states["validation"], patients)
-        finish_bundle(model, recipe, findings, measured, out, provenance, intended_use, progress)
-        write_page(out, recipe.name)
-    fabric.barrier()
-    return RunResult(Bundle.load(out / "bundle"), cohort, tuple(learned.left_out), learned.left_out, unreadable)
+    with session.alone(fabric.is_global_zero), one_of_several(fabric):
+        if fabric.is_global_zero:
+            begin(out, facts(recipe, seed, learned.keys, parts, states), resume)
+            describe(out, recipe, cohort, precision_of(fabric), fabric.world_size)
+        if vram is not None or (out / CHOSEN).is_file():
+            recipe, said = remembered(out, recipe, len(learned.keys), vram, fabric)
+            say(said)
+        files = prepared([*parts["train"], *parts["validation"]], False).files
+        of = {name: [files[study.study_id] for study in studies] for name, studies in parts.items()}
+        data = training_set(parts["train"], of["train"], states["train"], recipe)
+        validation = validation_set(parts["validation"], of["validation"], states["validation"], recipe)
+        model = train_stages(fabric, recipe, data, validation, out, seed, session)
+        if fabric.is_global_zero:
+            provenance = {
+                "recipe": recipe.travelling(),
+                "seed": seed,
+                "studies": {name: len(studies) for name, studies in parts.items()},
+                "studies_unreadable": len(unreadable),
+                "findings_left_out": list(learned.left_out),
+                "software": software(),
+            }
+            patients = tuple(study.patient_id for study in parts["validation"])
+            measured = Split(validation.crops, states["validation"], patients)
+            finish_bundle(
+                model, recipe, findings, measured, data.crops, out, provenance, intended_use, session.asking()
+            )
+            write_page(out, recipe.name)
+        fabric.barrier()
+        return RunResult(Bundle.load(out / "bundle"), cohort, tuple(learned.left_out), learned.left_out, unreadable)
 
 
 def train_stages(
@@ -167,13 +173,22 @@ def train_stages(
 
     def stage(name: str, run: Callable[[], Supervised | DualEncoder]) -> None:
         if not files[name].is_file():
-            trained = run()
+            try:
+                trained = run()
+            except torch.OutOfMemoryError:
+                # Steps and validation say so themselves: this is the network alone.
+                raise UserError(
+                    f"{name}: the device is out of memory before the first step; take a smaller width or freeze layers "
+                    "in another run folder, or go on with --resume on a larger device"
+                ) from None
             if fabric.is_global_zero:
                 save_stage(trained, files[name])
                 rmtree(out / "checkpoints", ignore_errors=True)
                 write_page(out, recipe.name)
         fabric.barrier()
-        session.end_if_asked(name)
+        (wish,) = largest(fabric, session.wish())
+        if wish:
+            session.stop(wish, f"cancelled after {name}, which is kept", fabric.is_global_zero)
 
     stage("stage1_vision", lambda: train_vision(fabric, recipe, data, seed, session, validation))
     if recipe.is_vision_only:
@@ -186,7 +201,7 @@ def train_stages(
 
 
 def training_set(
-    studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe
+    studies: Sequence[Study], files: Sequence[StudyFiles], states: NDArray[np.int8], recipe: Recipe
 ) -> TrainingSet:
     """Return what the stages learn from; raise UserError for a study without a report, if the recipe aligns text."""
     if not recipe.is_vision_only:
@@ -195,16 +210,18 @@ def training_set(
 
 
 def validation_set(
-    studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe
+    studies: Sequence[Study], files: Sequence[StudyFiles], states: NDArray[np.int8], recipe: Recipe
 ) -> TrainingSet:
     """Return what the stages are watched on; a report may be missing, and then says nothing."""
     return _set(studies, files, states, recipe)
 
 
-def _set(studies: Sequence[Study], files: Sequence[Path], states: NDArray[np.int8], recipe: Recipe) -> TrainingSet:
+def _set(
+    studies: Sequence[Study], files: Sequence[StudyFiles], states: NDArray[np.int8], recipe: Recipe
+) -> TrainingSet:
     return TrainingSet(
         tuple(study.study_id for study in studies),
-        Crops(files, recipe.preprocessing.crop),
+        Crops(files, recipe.preprocessing.crop, recipe.network.inputs),
         Reports(recipe, [study.report for study in studies]),
         states,
     )

@@ -24,6 +24,7 @@ from greenrfm.errors import UserError
 from greenrfm.files import write_text
 from greenrfm.training.earlier import RECORD
 from greenrfm.training.recipe import Recipe
+from greenrfm.training.session import LOCK
 from greenrfm.training.volumes import volume_key
 
 PACKAGES = ("torch", "monai", "transformers", "lightning-fabric", "onnx", "numpy", "SimpleITK")
@@ -32,8 +33,8 @@ PACKAGES = ("torch", "monai", "transformers", "lightning-fabric", "onnx", "numpy
 def check_folder(out: Path, resume: bool) -> None:
     """Raise UserError unless `out` is free for a run, or holds one that is to go on."""
     if not (out / RECORD).is_file():
-        # Volumes may have been prepared before the run was told which of them can be read.
-        if out.is_dir() and any(item.name != "prepared" for item in out.iterdir()):
+        # Volumes may have been prepared before the run was told which of them can be read; the lock is our own.
+        if out.is_dir() and any(item.name not in ("prepared", LOCK) for item in out.iterdir()):
             raise UserError(f"{out} is not empty and holds no run; name another folder")
     elif not resume:
         raise UserError(f"{out} already holds a run; go on with --resume or name another folder")
@@ -110,7 +111,8 @@ def facts(
         "studies": {name: [study.study_id for study in studies] for name, studies in parts.items()},
         "labels": {name: values.tolist() for name, values in states.items()},
         "volumes": {
-            name: [volume_key(study, recipe.preprocessing) for study in studies] for name, studies in parts.items()
+            name: [volume_key(study, recipe.preprocessing, recipe.network.inputs) for study in studies]
+            for name, studies in parts.items()
         },
         # Hashes only: a run folder is shown around, reports are not.
         "reports": {

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from greenrfm.errors import UserError
 from greenrfm.locks import Lock
 from greenrfm.progress import Progress, silent
 from greenrfm.training.metrics import Metrics
+
+LOCK = "run.lock"
+STOPPED = 130  # the exit code of the command line after Ctrl-C
+
+
+class Wish(IntEnum):
+    """What is asked of a run between two steps; the larger one goes first."""
+
+    GO_ON = 0
+    CANCEL = 1
+    INTERRUPT = 2
 
 
 class Cancelled(UserError):
@@ -52,6 +65,7 @@ class Session:
     cancel: Callable[[], bool] | None = None
     epoch_ended: Callable[[], None] = lambda: None
     _interrupted: bool = field(default=False, init=False)
+    _held: bool = field(default=False, init=False)
 
     def checkpoints(self, stage: str) -> Path | None:
         """Return the folder of a stage's checkpoints."""
@@ -59,50 +73,71 @@ class Session:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let the first Ctrl-C wait until the step is done and saved; the second one ends at once."""
+        """Let the first Ctrl-C or SIGTERM wait until the step is done and saved; the second one ends at once."""
         # Only the main thread hears signals; without a folder there is nothing to save.
         if self.folder is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        # SIGTERM is what `torchrun`, Slurm and a service manager send before they kill.
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def put_back() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
         def remember(number: int, frame: FrameType | None) -> None:
             self._interrupted = True
-            signal.signal(signal.SIGINT, before)
+            put_back()
 
-        signal.signal(signal.SIGINT, remember)
+        for number in before:
+            signal.signal(number, remember)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            put_back()
 
     @contextmanager
-    def alone(self, stage: str, first: bool) -> Iterator[None]:
-        """Keep the run folder to this process; raise UserError if another trains in it. Only the `first` one writes."""
-        if self.folder is None or not first:
+    def alone(self, first: bool) -> Iterator[None]:
+        """Keep the run folder to this process; raise UserError if another trains in it. Only the `first` one writes.
+
+        Within itself it does nothing, so that a run holds the folder from beginning to end and a stage that is
+        trained by itself holds it too.
+        """
+        if self.folder is None or not first or self._held:
             yield
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = Lock(self.folder / "run.lock", f"run {self.folder}", "wait for it to end or name another folder")
+        lock = Lock(self.folder / LOCK, f"run {self.folder}", "wait for it to end or name another folder")
+        self._held = True
         try:
             yield
         finally:
+            self._held = False
             lock.release()
 
-    @property
-    def stopping(self) -> bool:
-        """Return whether Ctrl-C or `cancel` asks the stage to save and end."""
-        return self._interrupted or (self.cancel is not None and self.cancel())
-
-    def stop(self, stage: str, step: int, total: int) -> None:
-        """End the stage, which is saved: KeyboardInterrupt after Ctrl-C, else `Cancelled`."""
+    def wish(self) -> Wish:
+        """Return whether Ctrl-C or `cancel` asks to save and end."""
         if self._interrupted:
-            raise KeyboardInterrupt
-        raise Cancelled(f"{stage}: cancelled and saved after step {step} of {total}; go on with --resume")
+            return Wish.INTERRUPT
+        return Wish.CANCEL if self.cancel is not None and self.cancel() else Wish.GO_ON
 
-    def end_if_asked(self, stage: str) -> None:
-        """End the run between two stages if Ctrl-C or `cancel` came in the last step of one."""
-        if self._interrupted:
+    def stop(self, wish: int, done: str, first: bool = True) -> NoReturn:
+        """End what is saved: KeyboardInterrupt after Ctrl-C, else `Cancelled`, saying what was done.
+
+        Of several processes, which all end, only the `first` one speaks.
+        """
+        if not first:
+            raise SystemExit(STOPPED)
+        if wish == Wish.INTERRUPT:
             raise KeyboardInterrupt
-        if self.stopping:
-            raise Cancelled(f"cancelled after {stage}, which is kept; go on with --resume")
+        raise Cancelled(f"{done}; go on with --resume")
+
+    def asking(self) -> Progress:
+        """Return a progress that ends the work at hand once `cancel` says so: where nothing need be saved first."""
+
+        def tell(stage: str, done: int, total: int, metrics: Mapping[str, float] | None = None) -> None:
+            self.progress(stage, done, total, metrics)
+            if self.cancel is not None and self.cancel():
+                self.stop(Wish.CANCEL, f"{stage}: cancelled after {done} of {total}")
+
+        return tell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,14 +13,16 @@ from greenrfm.networks import Supervised
 from greenrfm.training.batches import TrainingSet, adamw, augmented, channels_last, seed_all
 from greenrfm.training.distributed import check_batch, own_share, shareable
 from greenrfm.training.encoders import text_encoder, vision_encoder
-from greenrfm.training.fit import Gradients, Training, fit
+from greenrfm.training.fit import fit
 from greenrfm.training.initial import begin_text, begin_vision, freeze
 from greenrfm.training.memory import checkpoint_activations
 from greenrfm.training.recipe import Recipe, Stage
 from greenrfm.training.replay import even_slices
+from greenrfm.training.reports import Reports
 from greenrfm.training.session import Session
+from greenrfm.training.step import Gradients, Training
 from greenrfm.training.supervision import Supervision
-from greenrfm.training.validation import at_a_time, fields_of, logits_of, macro_auc, watched
+from greenrfm.training.validation import AtATime, at_a_time, fields_of, macro_auc, watched
 
 VISION, TEXT = "stage 1 vision", "stage 1 text"
 
@@ -51,19 +53,35 @@ def train_vision(
     rng = np.random.default_rng((seed + 1, fabric.global_rank))
     torch.manual_seed(seed + fabric.global_rank)
 
+    def drawn(studies: Sequence[int]) -> Tensor:
+        return fabric.to_device(augmented(data.crops, studies, recipe.augmentation, rng, recipe.augmentation.mirror))
+
     def logits(studies: Sequence[int]) -> Tensor:
-        volumes = augmented(data.crops, studies, recipe.augmentation, rng, recipe.augmentation.mirror)
-        found: Tensor = wrapped(fabric.to_device(volumes)).float()
+        found: Tensor = wrapped(drawn(studies)).float()
         return found
+
+    def by_itself(volumes: Tensor) -> Tensor:
+        # Not `wrapped`: under DDP its forward waits for the other processes.
+        with fabric.autocast():
+            found: Tensor = model(volumes)
+        return found.float()
 
     def fields(studies: Sequence[int]) -> Tensor:
         assert validation is not None
-        found: Tensor = wrapped(fabric.to_device(fields_of(validation.crops, studies)))
-        return found
+        return by_itself(fabric.to_device(fields_of(validation.crops, studies)))
+
+    supervision = Supervision(data.states, recipe.labels, fabric.device)
+
+    def alone(batch: Sequence[int], micro: int) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+        for part in shares(batch, micro, fabric):
+            for study, volume in zip(part, drawn(part), strict=True):
+                one = by_itself(volume[None])
+                yield study, {"volume": volume, "logits": one, "loss": supervision.bce(one, [study])}
 
     training = Training(
         VISION, fabric, wrapped, optimizer, plan, data.studies, seed + 2,
-        gradients=supervised_gradients(fabric, wrapped, logits, Supervision(data.states, recipe.labels, fabric.device)),
+        gradients=supervised_gradients(fabric, wrapped, logits, supervision),
+        alone=alone,
         validate=_validate(fields, validation, len(data.studies), plan),
         generators={"crops": rng},
         micro=plan.micro_batch,
@@ -95,13 +113,25 @@ def train_text(
         # The head is linear, so the mean of the chunks' logits is the logit of their mean latent.
         return data.reports.pooled(wrapped, studies, fabric)
 
+    def by_itself(reports: Reports, studies: Sequence[int]) -> Tensor:
+        with fabric.autocast():
+            return reports.pooled(model, studies, fabric).float()
+
     def read(studies: Sequence[int]) -> Tensor:
         assert validation is not None
-        return validation.reports.pooled(wrapped, studies, fabric)
+        return by_itself(validation.reports, studies)
+
+    supervision = Supervision(data.states, recipe.labels, fabric.device)
+
+    def alone(batch: Sequence[int], micro: int) -> Iterator[tuple[int, Mapping[str, Tensor]]]:
+        for study in own_share(batch, fabric):
+            one = by_itself(data.reports, [study])
+            yield study, {"logits": one, "loss": supervision.bce(one, [study])}
 
     training = Training(
         TEXT, fabric, wrapped, optimizer, plan, data.studies, seed + 2,
-        gradients=supervised_gradients(fabric, wrapped, logits, Supervision(data.states, recipe.labels, fabric.device)),
+        gradients=supervised_gradients(fabric, wrapped, logits, supervision),
+        alone=alone,
         validate=_validate(read, validation and validation.with_reports(), len(data.studies), plan),
         micro=plan.micro_batch,
     )  # fmt: skip
@@ -119,13 +149,11 @@ def supervised_gradients(
     """
 
     def gradients(batch: Sequence[int], micro: int) -> Tensor:
-        own = own_share(batch, fabric)
         entries = supervision.of(batch)[1].sum().clamp(min=1e-6)
-        slices = even_slices(len(own), micro)
+        parts = shares(batch, micro, fabric)
         loss = torch.zeros((), device=fabric.device)
-        for number, rows in enumerate(slices, 1):
-            part = own[rows]
-            with fabric.no_backward_sync(wrapped, enabled=number < len(slices)):  # type: ignore[arg-type]
+        for number, part in enumerate(parts, 1):
+            with fabric.no_backward_sync(wrapped, enabled=number < len(parts)):  # type: ignore[arg-type]
                 one = supervision.bce(logits(part), part) * (supervision.of(part)[1].sum() / entries)
                 fabric.backward(one * fabric.world_size)  # which DDP's mean over the processes takes back
             loss += one.detach()
@@ -136,13 +164,20 @@ def supervised_gradients(
     return gradients
 
 
+def shares(batch: Sequence[int], micro: int, fabric: Fabric) -> list[Sequence[int]]:
+    """Return this process's studies of a batch in the parts that are computed at a time, in order."""
+    own = own_share(batch, fabric)
+    return [own[rows] for rows in even_slices(len(own), micro)]
+
+
 def _validate(
     encode: Callable[[Sequence[int]], Tensor], validation: TrainingSet | None, training: int, plan: Stage
 ) -> Callable[[], float | None] | None:
     if validation is None:
         return None
     chosen, states = watched(len(validation.studies), training, plan), validation.states
-    return lambda: macro_auc(logits_of(encode, chosen, at_a_time(plan)), states[chosen])
+    at_once = AtATime(at_a_time(plan))
+    return lambda: macro_auc(at_once.logits(encode, chosen), states[chosen])
 
 
 def _parts(model: Supervised, plan: Stage) -> list[tuple[nn.Module, float]]:

@@ -10,9 +10,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from greenrfm.errors import UserError
 from greenrfm.evaluation import auroc
 from greenrfm.findings import State
 from greenrfm.networks import DualEncoder
+from greenrfm.training.memory import fewer
 from greenrfm.training.recipe import Stage
 from greenrfm.training.volumes import Crops
 
@@ -42,10 +44,39 @@ def watched(validation: int, training: int, plan: Stage) -> list[int]:
     return [int(place) for place in np.linspace(0, validation - 1, most)]
 
 
+class AtATime:
+    """How many studies are encoded at once: so many, and fewer from the moment that memory runs out."""
+
+    def __init__(self, size: int) -> None:
+        self._size = max(1, size)
+
+    def logits(self, encode: Callable[[Sequence[int]], Tensor], studies: Sequence[int]) -> NDArray[np.float32]:
+        """Return `encode`'s logits (N, C) of these studies; they do not depend on how many go at a time.
+
+        Raises UserError if there is no memory for one.
+        """
+        rows: list[NDArray[np.float32]] = []
+        done = 0
+        while done < len(studies):
+            part = studies[done : done + self._size]
+            try:
+                rows.append(encode(part).float().cpu().numpy())
+                done += len(part)
+                continue
+            except torch.OutOfMemoryError:
+                pass  # its traceback holds the tensors: try again only once it is gone
+            if len(part) == 1:
+                raise UserError(
+                    "validation: out of memory with one study; take a smaller preprocessing size or a larger stem in "
+                    "another run folder, or go on with --resume on a larger device"
+                )
+            self._size = fewer(len(part), "validation: out of memory")
+        return np.concatenate(rows)
+
+
 def logits_of(encode: Callable[[Sequence[int]], Tensor], studies: Sequence[int], size: int) -> NDArray[np.float32]:
     """Return `encode`'s logits (N, C) of these studies, `size` at a time."""
-    starts = range(0, len(studies), max(1, size))
-    return np.concatenate([encode(studies[start : start + size]).float().cpu().numpy() for start in starts])
+    return AtATime(size).logits(encode, studies)
 
 
 def fields_of(crops: Crops, studies: Sequence[int]) -> Tensor:
@@ -65,7 +96,7 @@ def dual_auc(
 
     `training` is how many studies it trains on, which decides how many are `watched`.
     """
-    chosen = watched(len(states), training, plan)
+    chosen, at_once = watched(len(states), training, plan), AtATime(at_a_time(plan))
 
     def measure(model: DualEncoder) -> float | None:
         def logits(studies: Sequence[int]) -> Tensor:
@@ -74,6 +105,6 @@ def dual_auc(
             found: Tensor = model.classifier(latents.float())
             return found
 
-        return macro_auc(logits_of(logits, chosen, at_a_time(plan)), states[chosen])
+        return macro_auc(at_once.logits(logits, chosen), states[chosen])
 
     return measure

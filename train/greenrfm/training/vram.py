@@ -148,7 +148,8 @@ def _step(recipe: Recipe, findings: int, micro: int, checkpointing: bool, fabric
     if checkpointing:
         checkpoint_activations(model.vision)
     optimizer = adamw([(model, 1e-9)], recipe.stage1_vision)
-    volumes = torch.randn(micro, 1, *recipe.preprocessing.crop).contiguous(memory_format=torch.channels_last_3d)
+    volumes = torch.randn(micro, model.vision.inputs, *recipe.preprocessing.crop)
+    volumes = volumes.contiguous(memory_format=torch.channels_last_3d)
     rows = max(1, round(micro * CHUNKS_A_REPORT))
     ids = torch.ones(rows, recipe.network.max_tokens, dtype=torch.long)
     volumes, ids = fabric.to_device(volumes), fabric.to_device(ids)
