@@ -82,6 +82,8 @@ def located_findings(study: PhantomStudy, reading: Reading) -> dict[str, float]:
     """Return the findings that are there, called, located and large, and the share of the highest cell they fill."""
     maps, volume, located = reading.heatmaps, study.volume, {}
     assert maps is not None
+    if reading.withheld:
+        return {}
     for score in reading.scores:
         mask = study.masks.get(score.key)
         if mask is None or score.call != "present":

@@ -1,4 +1,4 @@
-"""One reading in a background thread, so that the viewer stays usable, and can be cancelled."""
+"""One reading, or one text query, in a background thread: the viewer stays usable, and it can be cancelled."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import qt
 from slicer.i18n import tr as _
 
 from greenrfm.errors import UserError
+from GreenRFMLib.readers import Readers, decision_logits
 from GreenRFMLib.scene import Voxels
 from GreenRFMLib.unexpected import sentence_for
 
 if TYPE_CHECKING:
-    from greenrfm.bundle import Bundle
-    from greenrfm.reading import Reader, Reading
+    from greenrfm.reading import HeatMaps, Reading
 
 _POLL_MS = 30
 # Slicer's main thread keeps Python's lock (the GIL) while it waits for events in C++: a Python thread then
@@ -32,11 +31,24 @@ _LEND_S = 0.010
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A reading, and for each score the logit from which its finding is called present."""
+    """A reading, and for each score the logit from which its finding is called present.
+
+    `folder` is the bundle's; `has_text` says whether it understands text, and then the reading has features.
+    """
 
     reading: Reading
     decision_logits: tuple[float, ...]
     seconds: float
+    folder: Path
+    has_text: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where the volume of a reading resembles `text`: one heat map."""
+
+    text: str
+    heatmaps: HeatMaps
 
 
 @dataclass(frozen=True)
@@ -46,16 +58,19 @@ class Failed:
     sentence: str
 
 
+Outcome = Finished | Found | Failed
+
+
 class Analysis:
-    """Reads one volume at a time; a polled timer hands the outcome to the main thread."""
+    """Does one thing at a time; a polled timer hands the outcome to the main thread."""
 
     def __init__(self) -> None:
         """Be idle; neither onnxruntime nor SimpleITK is imported before the first `start`."""
         self._run: _Run | None = None
-        self._when_done: Callable[[Finished | Failed], None] | None = None
+        self._when_done: Callable[[Any], None] | None = None
         self._on_stage: Callable[[str], None] | None = None
         self._stage = ""
-        self._readers = _Readers()
+        self._readers = Readers()
         self._timer = qt.QTimer()
         self._timer.setInterval(_POLL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -81,10 +96,23 @@ class Analysis:
         RuntimeError
             If an analysis is running.
         """
+        self._begin(_Reading(voxels, folder, self._readers), when_done, on_stage)
+
+    def query(
+        self,
+        text: str,
+        finished: Finished,
+        when_done: Callable[[Found | Failed], None],
+        on_stage: Callable[[str], None],
+    ) -> None:
+        """Look where the volume of a reading by a bundle with text resembles `text`; otherwise as `start`."""
+        self._begin(_TextQuery(text, finished, self._readers), when_done, on_stage)
+
+    def _begin(self, run: _Run, when_done: Callable[[Any], None], on_stage: Callable[[str], None]) -> None:
         if self._run is not None:
             raise RuntimeError("an analysis is running; cancel it first")
         self._when_done, self._on_stage, self._stage = when_done, on_stage, ""
-        self._run = _Run(voxels, folder, self._readers)
+        self._run = run
         self._run.start()
         self._timer.start()
 
@@ -120,13 +148,14 @@ class Analysis:
 class _Run(threading.Thread):
     """The worker: it touches no Qt object and no node."""
 
-    def __init__(self, voxels: Voxels, folder: Path, readers: _Readers) -> None:
+    stage = ""
+
+    def __init__(self, readers: Readers) -> None:
         super().__init__(name="GreenRFM analysis", daemon=True)
-        self._voxels, self._folder, self._readers = voxels, folder, readers
+        self._readers = readers
         self._cancelled = threading.Event()
         self._options: Any = None
-        self.stage = _("Checking the model bundle")
-        self.outcome: Finished | Failed | None = None
+        self.outcome: Outcome | None = None
 
     def cancel(self) -> None:
         # The worker makes the options and then looks at the flag; here it is the other way round, so
@@ -137,7 +166,8 @@ class _Run(threading.Thread):
 
     def run(self) -> None:
         try:
-            outcome: Finished | Failed | None = self._read()
+            with self._readers.lock:
+                outcome = None if self._cancelled.is_set() else self._work()
         except UserError as error:
             outcome = Failed(str(error))
         except MemoryError:
@@ -146,55 +176,51 @@ class _Run(threading.Thread):
             outcome = None if self._cancelled.is_set() else Failed(sentence_for(error))
         self.outcome = outcome
 
-    def _read(self) -> Finished | None:
+    def _work(self) -> Outcome | None:
+        """Return the outcome, or None if it was cancelled."""
+        raise NotImplementedError
+
+
+class _Reading(_Run):
+    """Reads a volume."""
+
+    def __init__(self, voxels: Voxels, folder: Path, readers: Readers) -> None:
+        super().__init__(readers)
+        self._voxels, self._folder = voxels, folder
+        self.stage = _("Checking the model bundle")
+
+    def _work(self) -> Outcome | None:
         began = time.monotonic()
-        with self._readers.lock:  # a cancelled run may still be ending
-            if self._cancelled.is_set():
-                return None
-            import onnxruntime
+        import onnxruntime
 
-            self._options = onnxruntime.RunOptions()
-            reader = self._readers.get(self._folder)
-            if self._cancelled.is_set():
-                return None
-            self.stage = _("Preparing the volume")
-            volume = self._voxels.copy()
-            if self._cancelled.is_set():
-                return None
-            self.stage = _("Reading the volume")
-            reading = reader.read(volume, heatmaps=True, cancel=self._options)
-            return Finished(reading, decision_logits(reader.bundle), time.monotonic() - began)
-
-
-class _Readers:
-    """The last bundle that was read with, open: checking and opening it again would take seconds each time."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._key: tuple[Path, int, int] | None = None
-        self._reader: Reader | None = None
-
-    def get(self, folder: Path) -> Reader:
-        """Return a reader for the bundle in `folder`; its files are verified unless it is the open one, unchanged."""
-        from greenrfm.bundle import Bundle
-        from greenrfm.reading import Reader
-
-        manifest = folder / "manifest.json"
-        key = (folder, manifest.stat().st_mtime_ns, manifest.stat().st_size) if manifest.is_file() else None
-        if self._reader is None or key is None or key != self._key:
-            self._reader, self._key = None, None  # a failure below must not leave the former bundle in use
-            self._reader = Reader(Bundle.load(folder))
-            self._key = key
-        return self._reader
+        self._options = onnxruntime.RunOptions()
+        reader = self._readers.get(self._folder)
+        if self._cancelled.is_set():
+            return None
+        self.stage = _("Preparing the volume")
+        volume = self._voxels.copy()
+        if self._cancelled.is_set():
+            return None
+        self.stage = _("Reading the volume")
+        has_text = reader.bundle.has_text
+        reading = reader.read(volume, heatmaps=True, features=has_text, cancel=self._options)
+        seconds = time.monotonic() - began
+        return Finished(reading, decision_logits(reader.bundle), seconds, self._folder, has_text)
 
 
-def decision_logits(bundle: Bundle) -> tuple[float, ...]:
-    """Return for each finding the logit whose calibrated probability is the bundle's threshold."""
-    calibration = bundle.manifest.calibration
-    threshold = np.clip(np.array(bundle.manifest.thresholds.present), 1e-6, 1 - 1e-6)
-    slope = np.array(calibration.slope)
-    # A slope of 0 gives every logit the same probability: then there is no such logit, and 0 is as good as any.
-    usable = np.where(slope == 0, 1.0, slope)
-    with np.errstate(over="ignore"):  # so does one that is 0 but for rounding
-        logits = (np.log(threshold / (1 - threshold)) - np.array(calibration.intercept)) / usable
-    return tuple(float(value) for value in np.where((slope == 0) | ~np.isfinite(logits), 0.0, logits))
+class _TextQuery(_Run):
+    """Compares a text with the features of a reading; the volume itself is not read again."""
+
+    def __init__(self, text: str, finished: Finished, readers: Readers) -> None:
+        super().__init__(readers)
+        self._text, self._finished = text, finished
+        self.stage = _("Comparing the volume with the text")
+
+    def _work(self) -> Outcome | None:
+        reader = self._readers.get(self._finished.folder)
+        if reader.bundle.hash != self._finished.reading.bundle_hash:
+            raise UserError(_("The bundle was changed since this volume was read. Analyze it again."))
+        reading = self._finished.reading
+        # Of a study of several planes the first one's, as its heat map is shown.
+        features = reading.features or next(iter(reading.plane_features.values()))
+        return Found(self._text, reader.text_heatmap(self._text, features))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Peak:
-    """Where a heat map is highest, in RAS mm of the world, and whether that cell reaches the threshold."""
+    """Where a heat map is highest, in RAS mm of the world, and whether that cell reaches the decision logit."""
 
     position: tuple[float, float, float]
     reaches: bool
@@ -48,6 +48,12 @@ def unstacked(hidden: Any, findings: int, index: int) -> NDArray[np.float32] | N
     if stack.ndim != 3 or depth * findings != len(stack) or depth == 0:
         return None
     return stack[index * depth :][:depth]
+
+
+def hide_from_editors(node: Any) -> None:
+    """Leave the node out of selectors and of the subject hierarchy's tree."""
+    node.SetHideFromEditors(True)
+    node.SetAttribute(slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName(), "1")
 
 
 def prepare_display(heat_map: Any, made: list[Any]) -> None:

@@ -91,7 +91,7 @@ def phantom_file(folder: Path, matrix: int = 64) -> Path:
 
 def own_reading(bundle: Bundle, path: Path) -> Reading:
     """Return greenrfm's own reading of the file."""
-    return Reader(bundle, threads=1).read(read_volume(path), heatmaps=True)
+    return Reader(bundle, threads=1).read(read_volume(path), heatmaps=True, overrule=True)
 
 
 def turned_volume(codes: str, degrees: float = 0.0) -> Volume:
@@ -204,8 +204,10 @@ def shown_heat_map(slicer: Any) -> Any:
 
 
 def scan(slicer: Any, name: str = "scan") -> Any:
-    """Return a small scan of lung with one dense block."""
-    array = np.full((40, 60, 60), -900, np.int16)
+    """Return a small scan of a trunk with two lungs and one dense block, fit to be read by a chest model."""
+    array = np.full((40, 60, 60), -1000, np.int16)
+    array[:, 8:52, 4:56] = 40
+    array[:, 14:46, 9:26] = array[:, 14:46, 34:51] = -900
     array[10:20, 20:35, 30:45] = 400
     return slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([-2.5, -2.5, 4.0, 1.0]), name=name)
 

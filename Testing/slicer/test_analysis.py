@@ -168,7 +168,7 @@ BROKEN = {
     "a cut-off network": (_cut_off, "copy the bundle again"),
     "an altered network": (_altered, "SHA-256 differs"),
     "no heads": (_lacking, "lacks heads.npz"),
-    "no network": (_no_network, "cannot open"),
+    "no network": (_no_network, "not a readable ONNX file"),
 }
 
 

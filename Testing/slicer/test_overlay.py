@@ -102,7 +102,7 @@ def analysed(volume: Any, ball: np.ndarray, bundle: Bundle, rotation: np.ndarray
     from GreenRFMLib import results, scene
 
     voxels = scene.voxels_of(volume)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
     # Colour begins half way to the highest cell: here at 0, between the ball and the lung around it.
     assert reading.heatmaps is not None
     decisions = [-float(reading.heatmaps.shown(key).max()) for key in reading.heatmaps.keys]

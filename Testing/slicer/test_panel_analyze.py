@@ -43,7 +43,7 @@ def assert_shows(hand: Hand, expected: Reading) -> None:
     rows = {name: (bar, call) for name, bar, call in hand.rows}
     assert rows == {score.name: (f"{100 * score.probability:.0f} %", score.call) for score in expected.scores}
     calls = [call for _, _, call in hand.rows]
-    assert calls == sorted(calls, reverse=True)
+    assert calls == sorted(calls, key=("present", "indeterminate", "absent").index)
     assert str(hand.ui.noticeLabel.text) == expected.notice
     for warning in expected.warnings:
         assert warning.lower() in str(hand.ui.warningsLabel.text).lower()
@@ -135,6 +135,9 @@ def test_the_viewer_stays_usable_while_a_large_ct_is_read(slicer: Any, hand: Han
     hand.choose(node, fresh.folder)
     with responsive():
         hand.analyze()
+    if hand.ui.overruleButton.visible:  # noise is no chest
+        with responsive():
+            click(hand.ui.overruleButton)
     assert len(hand.rows) == 3
     with responsive():
         click(hand.ui.heatMapCheckBox)
@@ -169,11 +172,11 @@ def test_the_empty_panel_says_what_to_choose(slicer: Any, hand: Hand, bundle: Bu
 
 
 def test_notice_and_warnings_stand_above_the_scores(slicer: Any, hand: Hand, bundle: Bundle) -> None:
-    hand.choose(slicer.util.addVolumeFromArray(np.full((40, 60, 60), 7, np.int16), name="flat"), bundle.folder)
+    hand.choose(scan(slicer), bundle.folder)
     hand.analyze()
     assert NOT_DIAGNOSTIC in str(hand.ui.noticeLabel.text)
     assert "generated phantoms" in str(hand.ui.noticeLabel.text)
-    assert "Hounsfield" in str(hand.ui.warningsLabel.text)
+    assert "lungs go on beyond" in str(hand.ui.warningsLabel.text)
     tops = [widget.y for widget in (hand.ui.noticeLabel, hand.ui.warningsLabel, hand.ui.findingsTable)]
     assert tops == sorted(tops)
     assert hand.ui.warningsLabel.visible

@@ -54,7 +54,10 @@ from slicer_harness.module import load_module
 
 NEEDED = {"onnxruntime", "SimpleITK", "greenrfm.reading"}
 ui = load_module(sys.argv[1]).widget.ui
-node = slicer.util.addVolumeFromArray(np.full((40, 60, 60), -900, np.int16), name="scan")
+chest = np.full((40, 60, 60), -1000, np.int16)
+chest[:, 8:52, 4:56] = 40
+chest[:, 14:46, 9:26] = chest[:, 14:46, 34:51] = -900
+node = slicer.util.addVolumeFromArray(chest, name="scan")
 choose_node(ui.volumeSelector, node)
 ui.bundlePathLineEdit.currentPath = sys.argv[2]
 process_events()

@@ -40,7 +40,7 @@ def analysed(bundle: Bundle, node: Any) -> tuple[Any, Reading]:
     from GreenRFMLib import results, scene
 
     voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
     return results.store(node, voxels, reading, [0.0] * len(reading.scores)), reading
 
 
@@ -256,7 +256,8 @@ def test_a_saved_scene_holds_the_result_exactly_and_every_findings_map(
     again = results.find(slicer.mrmlScene.GetFirstNodeByName(UNICODE))
     assert again is not None
     assert again.scores == result.scores
-    assert (again.notice, again.warnings) == (reading.notice, reading.warnings)
+    assert again.notice == reading.notice
+    assert tuple(remark.sentence for remark in again.remarks) == reading.warnings
     assert (again.bundle_hash, again.time) == (bundle.hash, result.time)
     assert reading.heatmaps is not None
     for key in bundle.findings.keys:
@@ -277,9 +278,9 @@ def test_the_table_is_for_people_and_for_export(slicer: Any, bundle: Bundle) -> 
     result, reading = analysed(bundle, node)
     table = result.table.GetTable()
     titles = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
-    assert titles == ["key", "finding", "probability", "threshold", "call"]
+    assert titles == ["key", "finding", "probability", "present_from", "absent_below", "call"]
     assert result.table.GetName() == "GreenRFM findings of scan"
-    rows = [[table.GetValue(row, column).ToString() for column in (0, 1, 4)] for row in range(3)]
+    rows = [[table.GetValue(row, column).ToString() for column in (0, 1, 5)] for row in range(3)]
     assert rows == [[score.key, score.name, score.call] for score in reading.scores]
     assert table.GetValue(1, 2).ToDouble() == pytest.approx(reading.scores[1].probability)
 
@@ -351,11 +352,24 @@ def test_items_that_slicer_filed_at_the_top_move_into_the_volumes_study(slicer: 
     assert hierarchy.GetNumberOfItemChildren(study) == 3
 
 
-def test_findings_called_present_come_first_by_their_distance_from_the_threshold(slicer: Any) -> None:
-    from GreenRFMLib.results import Score, ranked
+def test_findings_come_by_call_and_then_by_their_distance_from_the_threshold(slicer: Any) -> None:
+    from GreenRFMLib.record import Score, ranked
 
-    scores = [Score(key, key, p, t, 0.0) for key, p, t in (("a", 0.4, 0.5), ("b", 0.3, 0.1), ("c", 0.9, 0.5))]
-    assert [score.key for score in ranked(scores)] == ["c", "b", "a"]
+    bands: dict[str, tuple[float, float, float]] = {
+        "a": (0.4, 0.5, 0.45),
+        "b": (0.3, 0.1, 0.1),
+        "c": (0.9, 0.5, 0.2),
+        "d": (0.3, 0.9, 0.2),
+        "e": (0.1, 0.5, 0.3),
+    }
+    scores = [Score(key, key, *numbers, 0.0) for key, numbers in bands.items()]
+    assert [(score.key, score.call) for score in ranked(scores)] == [
+        ("c", "present"),
+        ("b", "present"),
+        ("d", "indeterminate"),
+        ("a", "absent"),
+        ("e", "absent"),
+    ]
 
 
 def test_a_finding_whose_cells_stay_below_its_threshold_colours_nothing(slicer: Any, bundle: Bundle) -> None:
@@ -363,7 +377,7 @@ def test_a_finding_whose_cells_stay_below_its_threshold_colours_nothing(slicer: 
 
     node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
     voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
     result = results.store(node, voxels, reading, [1000.0, -1000.0, 0.0])
     display = result.heat_map.GetDisplayNode()
     assert results.show_finding(result, "lung_nodule").reaches is False
@@ -393,7 +407,7 @@ def test_a_finding_all_over_the_volume_colours_no_outermost_cell_and_peaks_insid
     array[7:33, 10:50, 10:50] = -900
     node = slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([2.0, 2.0, 3.0, 1.0]), name="scan")
     voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
     assert reading.heatmaps is not None
     result = results.store(node, voxels, reading, [0.0] * 3)
     peak = results.show_finding(result, "emphysema")

@@ -8,10 +8,12 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from GreenRFMLib.results import Score
+from GreenRFMLib.record import Call, Score
 
-# Orange and grey-blue differ for colour-blind eyes too; the call is a word, and present rows are bold.
-_PRESENT, _ABSENT = "#d9822b", "#8a9ba8"
+# Orange, light yellow and grey-blue differ in hue or lightness for colour-blind eyes too; the call is also a sign and a
+# word, and present rows are bold.
+_COLOURS: dict[Call, str] = {"present": "#d9822b", "indeterminate": "#e9cf6a", "absent": "#8a9ba8"}
+_SIGNS: dict[Call, str] = {"present": "●", "indeterminate": "◐", "absent": "○"}
 _BAR = (
     "QProgressBar {{ border: 1px solid {colour}; border-radius: 2px; background: transparent; text-align: center; }}"
     "QProgressBar::chunk {{ background-color: {colour}; }}"
@@ -34,15 +36,17 @@ def fill(table: Any, scores: Sequence[Score]) -> None:
     table.clearContents()
     table.setRowCount(len(scores))
     for row, score in enumerate(scores):
-        call = _("present") if score.present else _("absent")
-        tip = _("{name}: {probability}, called present from {threshold} up").format(
-            name=score.name, probability=percent(score.probability), threshold=percent(score.threshold)
+        tip = _("{name}: {probability}; present from {present} up, absent below {absent}").format(
+            name=score.name,
+            probability=percent(score.probability),
+            present=percent(score.threshold),
+            absent=percent(score.absent_below),
         )
-        texts = (score.name, "", ("● " if score.present else "○ ") + call)
+        texts = (score.name, "", f"{_SIGNS[score.call]} {_word(score.call)}")
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tip)
-            if score.present:
+            if score.call == "present":
                 font = item.font()
                 font.setBold(True)
                 item.setFont(font)
@@ -74,11 +78,15 @@ def percent(probability: float) -> str:
     return f"{100 * probability:.0f} %"
 
 
+def _word(call: Call) -> str:
+    return {"present": _("present"), "indeterminate": _("indeterminate"), "absent": _("absent")}[call]
+
+
 def _bar(score: Score, tip: str) -> Any:
     bar = qt.QProgressBar()
     bar.setRange(0, 1000)
     bar.setValue(round(1000 * score.probability))
     bar.setFormat(percent(score.probability))
-    bar.setStyleSheet(_BAR.format(colour=_PRESENT if score.present else _ABSENT))
+    bar.setStyleSheet(_BAR.format(colour=_COLOURS[score.call]))
     bar.setToolTip(tip)
     return bar
