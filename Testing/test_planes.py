@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from command_line import ROOT, Answer
 from greenrfm.bundle import Bundle, check
 from greenrfm.cohort import Inputs, Study, read_cohort
-from greenrfm.commands.scan import scans_of
+from greenrfm.commands.scan import scans_at, scans_of
 from greenrfm.errors import UserError
 from greenrfm.findings import LabelTable
 from greenrfm.networks import DualEncoder, PlaneEncoders, Supervised, VisionAlone, VisionEncoder, VisionExport
@@ -467,6 +467,12 @@ class TestABundle:
         found = [each["probability"] for each in entry["findings"]]
         if all(probability is not None for probability in found):  # a scan unfit for the bundle shows none
             assert found == pytest.approx([score.probability for score in reading.scores], abs=1e-5)
+
+    def test_takes_a_single_volume_for_the_sequence_that_is_named(self, folder: Path, bundle: Bundle) -> None:
+        study = next(study for study in read_cohort(folder / "cohort" / "cohort.csv") if study.images)
+        column, path = next(iter(study.images.items()))
+        (scan,) = scans_at([path], sequence="t1")
+        assert set(scan.load_for(bundle)) == {("t1", column.rpartition("_")[2])}
 
     def test_says_of_a_study_without_images_what_to_fill(self, bundle: Bundle) -> None:
         (scan,) = scans_of([Study("a", "p", {"image_dwi_axial": Path("x.nii.gz")})])

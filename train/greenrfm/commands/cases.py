@@ -14,7 +14,11 @@ States = Mapping[str, State]
 
 
 def case_of(study: Study, volume: Volume, states: States, preprocessing: Preprocessing) -> Case:
-    """Return the study as a case; date and series come from the volume where the cohort does not name them."""
+    """Return the study as a case; date and series come from the volume where the cohort does not name them.
+
+    The viewer makes a `Study` of what it shows and adds `case_of(…)` with its reading's latent.
+    """
+    image = next(iter(study.images.values()), None)
     return Case(
         study_id=study.study_id,
         patient_id=study.patient_id,
@@ -24,6 +28,7 @@ def case_of(study: Study, volume: Volume, states: States, preprocessing: Preproc
         modality=volume.modality or study.modality,
         study_date=study.extra.get("study_date", ""),
         series_uid=volume.series_uid or study.extra.get("series_uid", ""),
+        source=str(image.absolute()) if image else "",
     )
 
 

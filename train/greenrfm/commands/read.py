@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -93,6 +94,12 @@ def read(
     series: Annotated[
         str, typer.Option(metavar="UID", help="Which DICOM series, where the folder holds several.")
     ] = "",
+    sequence: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Which of an MR bundle's sequences a single volume is; its first if not given."
+        ),
+    ] = "",
     field: Annotated[
         Literal["tiles", "padded", "crop", "whole"] | None,
         typer.Option(
@@ -117,6 +124,10 @@ def read(
         raise typer.BadParameter("give either volumes or --cohort or --folder", param_hint="'VOLUME'")
     if series and len(volumes or ()) != 1:
         raise typer.BadParameter("it chooses the series of a single volume", param_hint="'--series'")
+    if sequence and not volumes:
+        raise typer.BadParameter(
+            "it says what single volumes are; a cohort's columns name theirs", param_hint="'--sequence'"
+        )
     if query.strip() and heatmaps is None:
         raise typer.BadParameter("it needs --heatmaps DIR for its map", param_hint="'--query'")
 
@@ -138,6 +149,8 @@ def read(
         found = find_sources(
             volumes or (), series, cohort, folder, modality=loaded.findings.modality, outputs=outputs, progress=show
         )
+        if sequence:
+            found = replace(found, scans=tuple(replace(scan, sequence=sequence) for scan in found.scans))
         for text in found.damaged:
             misses.note(text)
         kept = stack.enter_context(ResultFolder(out)) if out is not None else None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import qdrant_edge as qdrant
@@ -16,6 +18,15 @@ from greenrfm.findings import State
 from greenrfm.library.case import Case, folder_name, iso_date
 
 KEYWORDS = ("present", "absent", "modality", "patient")
+# Candidates of the compressed pass that are compared again by their float32 latents, for each case asked for.
+OVERSAMPLING = 4.0
+# Kilobytes of latents that are compared one by one before Qdrant compresses them.
+PLAIN_KB = 10_000
+# Cases not yet compressed cost each search time, compressing costs seconds: when at least so many wait, and a tenth.
+WAITING = 5_000
+MARKER = "compressing"
+# Up to so many cases of an excluded patient are dropped after the search, which is faster than a filter.
+DROPPED = 100
 
 
 class CaseIndex:
@@ -35,8 +46,17 @@ class CaseIndex:
         """Make an empty index in a new folder."""
         # Distance.Dot is the raw dot product of METHOD.md: Qdrant normalises for Distance.Cosine only.
         vectors = qdrant.EdgeVectorParams(size=dimension, distance=qdrant.Distance.Dot)
+        config = qdrant.EdgeConfig(
+            vectors=vectors,
+            # No graph (m = 0): see `query`.
+            hnsw_config=qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
+            quantization_config=qdrant.TurboQuantQuantizationConfig(
+                bits=qdrant.TurboQuantBitSize.Bits4, memory=qdrant.Memory.Pinned
+            ),
+            optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=PLAIN_KB),
+        )
         with _failing(folder):
-            shard = qdrant.EdgeShard.create(str(folder), qdrant.EdgeConfig(vectors=vectors))
+            shard = qdrant.EdgeShard.create(str(folder), config)
             for field in KEYWORDS:
                 shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
             shard.update(qdrant.UpdateOperation.create_field_index("day", qdrant.PayloadSchemaType.Integer))
@@ -47,14 +67,17 @@ class CaseIndex:
         """Open an index; raise UserError if it is missing or damaged."""
         if not (folder / "edge_config.json").is_file():
             raise UserError(f"index {folder} is missing; open the library again to build it anew")
+        if (folder / MARKER).exists():
+            raise UserError(f"index {folder} was cut off while it was compressed; open the library again")
         with _failing(folder):
             return cls(folder, qdrant.EdgeShard.load(str(folder)))
 
     def close(self) -> None:
-        """Flush and close the shard."""
+        """Compress what is worth it, flush and close the shard."""
         with _failing(self.folder):
-            self._shard.flush()
-            self._shard.close()
+            if not self._compress():
+                self._shard.flush()
+                self._shard.close()
 
     def __len__(self) -> int:
         """Return the number of cases."""
@@ -63,7 +86,7 @@ class CaseIndex:
 
     def upsert(self, cases: Sequence[tuple[Case, NDArray[np.float32]]]) -> None:
         """Add or replace cases with their latents, float32 (dimension,); when it returns they survive a kill."""
-        points = [qdrant.Point(folder_name(case.study_id), latent.tolist(), _payload(case)) for case, latent in cases]
+        points = [qdrant.Point(folder_name(case.study_id), latent.tolist(), payload(case)) for case, latent in cases]
         with _failing(self.folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(points))
 
@@ -81,27 +104,65 @@ class CaseIndex:
     ) -> list[tuple[str, float]]:
         """Return folder names and dot products of the `k` best cases, best first.
 
-        The search is exact. Raw dot products are no metric, and Qdrant's graph index found only 86 % of the
-        true ten among 10,000 random latents of 768 numbers, in 1.5 ms; reading them all takes 2 ms.
+        All cases are compared in four bits a number (TurboQuant), and the best `OVERSAMPLING * k` again by
+        their float32 latents, so that scores are exact. There is no graph: raw dot products are no metric,
+        and Qdrant's graph found only 86 % of the true ten among 10,000 random latents of 768 numbers
+        (measured with train/benchmarks/library_search.py: docs/library.md).
         """
-        must = [_equals("present", key) for key in present] + [_equals("absent", key) for key in absent]
-        if modality:
-            must.append(_equals("modality", modality))
-        if date_from or date_to:
-            first, last = (_day(text) if text else None for text in (date_from, date_to))
-            days = qdrant.RangeFloat(gte=first, lte=last)
-            must.append(qdrant.FieldCondition("day", range=days))
-        must_not = [_equals("patient", patient_hash(exclude_patient))] if exclude_patient else []
+        must = conditions(qdrant, present, absent, modality, date_from, date_to)
+        must_not, dropped = [], 0
+        if exclude_patient:
+            patient = equals(qdrant, "patient", patient_hash(exclude_patient))
+            with _failing(self.folder):
+                dropped = self._shard.count(qdrant.CountRequest(filter=qdrant.Filter(must=[patient]), exact=True))
+            if dropped > DROPPED:
+                must_not, dropped = [patient], 0
         request = qdrant.QueryRequest(
-            limit=k,
+            limit=k + dropped,
             query=qdrant.Query.Nearest(latent.tolist()),
-            filter=qdrant.Filter(must=list(must), must_not=list(must_not)),
-            params=qdrant.SearchParams(exact=True),
-            with_payload=False,
+            filter=qdrant.Filter(must=must, must_not=must_not) if must or must_not else None,
+            params=qdrant.SearchParams(
+                quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+            ),
+            with_payload=["patient"] if dropped else False,
             with_vector=False,
         )
         with _failing(self.folder):
-            return [(_name(point.id), point.score) for point in self._shard.query(request)]
+            found = self._shard.query(request)
+        if dropped:
+            excluded = patient_hash(exclude_patient)
+            found = [point for point in found if (point.payload or {}).get("patient") != excluded]
+        return [(_name(point.id), point.score) for point in found[:k]]
+
+    def tidy(self) -> None:
+        """Compress what was added since the last time, if that is enough to be worth the seconds."""
+        with _failing(self.folder):
+            if self._compress():
+                # Only closing removes the files of the uncompressed segments.
+                self._shard = qdrant.EdgeShard.load(str(self.folder))
+
+    def _compress(self) -> bool:
+        """Compress and close if enough waits, else leave the shard open; return whether it was compressed.
+
+        A shard whose process is killed meanwhile comes back with old and new segments side by side, seven
+        times as large and as slow (seen with 0.9.0); the marker tells `load` to refuse it.
+        """
+        info = self._shard.info()
+        if info.points_count - info.indexed_vectors_count < max(WAITING, info.points_count // 10):
+            return False
+        marker = self.folder / MARKER
+        marker.touch()
+        self._shard.optimize()
+        self._shard.flush()
+        self._shard.close()
+        marker.unlink()
+        return True
+
+    def remove(self) -> None:
+        """Close the index and remove its files."""
+        with _failing(self.folder):
+            self._shard.close()
+        shutil.rmtree(self.folder)
 
     def counts(self, field: str) -> dict[str, int]:
         """Return how many cases have each value of `present`, `absent`, `modality` or `patient`."""
@@ -115,24 +176,40 @@ def patient_hash(patient_id: str) -> str:
     return hashlib.sha256(patient_id.encode("utf-8")).hexdigest()[:32]
 
 
-def _payload(case: Case) -> dict[str, object]:
-    payload: dict[str, object] = {
+def payload(case: Case) -> dict[str, Any]:
+    """Return what searches filter by: no text, no id, no name."""
+    content: dict[str, Any] = {
         "present": [key for key, state in case.states.items() if state is State.PRESENT],
         "absent": [key for key, state in case.states.items() if state is State.ABSENT],
         "modality": case.modality,
         "patient": patient_hash(case.patient_id),
     }
     if case.study_date:
-        payload["day"] = _day(case.study_date)
-    return payload
+        content["day"] = _day(case.study_date)
+    return content
+
+
+def conditions(
+    api: Any, present: Sequence[str], absent: Sequence[str], modality: str, date_from: str, date_to: str
+) -> list[Any]:
+    """Return the conditions that all hold for a wanted case, in the classes of a Qdrant interface."""
+    must = [equals(api, "present", key) for key in present] + [equals(api, "absent", key) for key in absent]
+    if modality:
+        must.append(equals(api, "modality", modality))
+    if date_from or date_to:
+        first, last = (_day(text) if text else None for text in (date_from, date_to))
+        days = (api.RangeFloat if hasattr(api, "RangeFloat") else api.Range)(gte=first, lte=last)
+        must.append(api.FieldCondition(key="day", range=days))
+    return must
+
+
+def equals(api: Any, field: str, value: str) -> Any:
+    """Return the condition that `field` has the value, in the classes of a Qdrant interface."""
+    return api.FieldCondition(key=field, match=api.MatchValue(value=value))
 
 
 def _day(text: str) -> int:
     return iso_date(text, f"date '{text}'").toordinal()
-
-
-def _equals(field: str, value: str) -> qdrant.FieldCondition:
-    return qdrant.FieldCondition(field, match=qdrant.MatchValue(value))
 
 
 def _name(point_id: object) -> str:

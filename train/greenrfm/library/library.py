@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +18,12 @@ from greenrfm.findings.sets import nearest
 from greenrfm.library.case import Case, Hit, folder_name, iso_date
 from greenrfm.library.manifest import FORMAT_VERSION, SIMILARITIES, Manifest
 from greenrfm.library.store import BATCH, CaseStore
+
+if TYPE_CHECKING:
+    from greenrfm.library.server import Server
+
+# Cases whose dot products tell the scale of a query: enough for a standard deviation to 3 %.
+SAMPLE = 512
 
 
 class CaseLibrary:
@@ -34,9 +42,19 @@ class CaseLibrary:
 
     @classmethod
     def create(
-        cls, folder: Path | str, *, bundle_hash: str, dimension: int, keys: Sequence[str], similarity: str = "dot"
+        cls,
+        folder: Path | str,
+        *,
+        bundle_hash: str,
+        dimension: int,
+        keys: Sequence[str],
+        similarity: str = "dot",
+        server: Server | None = None,
     ) -> CaseLibrary:
         """Make an empty library in a new or empty folder and open it.
+
+        With `server` the index, which is latents and what searches filter by, lies there; reports, ids and
+        pictures stay in the folder.
 
         `bundle_hash` names the bundle whose latents it will hold, `dimension` is their length, `keys` the
         findings that cases may have states of. Raises UserError if the folder is in use or the latents
@@ -47,16 +65,27 @@ class CaseLibrary:
             raise UserError(f"library {folder} cannot compare latents by '{similarity}'; only 'dot' is known")
         if dimension < 1 or not bundle_hash:
             raise ValueError("a library needs the hash of a bundle and a positive dimension")
-        return cls(CaseStore.create(folder, Manifest(bundle_hash, dimension, similarity, tuple(keys))))
+        manifest = Manifest(bundle_hash, dimension, similarity, tuple(keys))
+        if server is None:
+            return cls(CaseStore.create(folder, manifest))
+        manifest = replace(manifest, server=server.url, secret=secrets.token_hex(16))
+        return cls(CaseStore.create(folder, manifest, server.connect))
 
     @classmethod
-    def open(cls, folder: Path | str, bundle_hash: str | None = None) -> CaseLibrary:
+    def open(cls, folder: Path | str, bundle_hash: str | None = None, server: Server | None = None) -> CaseLibrary:
         """Open a library; with `bundle_hash`, refuse one that was made with another bundle.
+
+        A library whose index is on a server is connected only to the `server` that is given here.
 
         Finishes what a killed process left undone and builds a missing or damaged index anew from the
         cases. Raises UserError if the folder is no library, damaged, open elsewhere or of another bundle.
         """
-        return cls(CaseStore.open(Path(folder).absolute(), bundle_hash))
+        folder = Path(folder).absolute()
+        kept = Manifest.read(folder / "library.json").server
+        if server is not None and server.url != kept:
+            where = f"on {kept}" if kept else "in its folder"
+            raise UserError(f"the index of library {folder} is {where} and not on {server.url}; name the right one")
+        return cls(CaseStore.open(folder, bundle_hash, server.connect if server else None))
 
     def close(self) -> None:
         """Close the library and give its lock back; nothing happens the second time."""
@@ -112,7 +141,7 @@ class CaseLibrary:
         date_from: str = "",
         date_to: str = "",
     ) -> list[Hit]:
-        """Return the `k` cases with the largest raw dot product with `latent`, best first (exact search).
+        """Return the `k` cases with the largest raw dot product with `latent`, best first.
 
         The latent, float32 (dimension,), may come from the bundle's vision encoder or from its text
         encoder, which share one space (GreenRFM, retrieval). Every finding in `present` must be reported
@@ -138,7 +167,38 @@ class CaseLibrary:
             date_from=date_from,
             date_to=date_to,
         )
-        return [Hit(self._store.cases.read(name), score, rank) for rank, (name, score) in enumerate(found, start=1)]
+        cases = self._store.cases
+        return [
+            Hit(cases.read(name), score, rank, cases.thumbnail(name))
+            for rank, (name, score) in enumerate(found, start=1)
+        ]
+
+    def both(self, image: ArrayLike, text: ArrayLike, weight: float = 0.5) -> NDArray[np.float32]:
+        """Return one latent, float32 (dimension,), that searches by an image and a text together.
+
+        A case's dot product with it is `weight` times that with the image plus the rest times that with the
+        text, each first divided by its own standard deviation over up to `SAMPLE` cases of the library:
+        otherwise the longer latent alone decides. A sum of dot products is the dot product with a sum, so
+        that the search stays one search. Raises UserError for a weight outside 0 … 1.
+        """
+        if not 0 <= weight <= 1:
+            raise UserError(
+                f"the weight of the image is {weight:g}; give a number from 0 (text alone) to 1 (image alone)"
+            )
+        queries = [self._checked_latent(image, "the image"), self._checked_latent(text, "the text")]
+        cases, dimension = self._store.cases, self._store.manifest.dimension
+        sample = [cases.read_latent(name, dimension) for name in sorted(islice(cases.names(), SAMPLE))]
+        spreads = [float(np.std(np.stack(sample) @ query)) if len(sample) > 1 else 0.0 for query in queries]
+        # Fewer than two cases, or all alike: nothing to compare, so that the norm has to do.
+        spreads = [
+            spread or float(np.linalg.norm(query)) or 1.0 for spread, query in zip(spreads, queries, strict=True)
+        ]
+        return np.asarray(weight / spreads[0] * queries[0] + (1 - weight) / spreads[1] * queries[1], np.float32)
+
+    def items(self) -> Iterator[tuple[Case, NDArray[np.float32]]]:
+        """Yield every case with its latent, float32 (dimension,), ordered by the hash of its study id."""
+        for name in sorted(self._store.cases.names()):
+            yield self._store.cases.read(name), self._store.cases.read_latent(name, self._store.manifest.dimension)
 
     def get(self, study_id: str) -> Case:
         """Return the case of a study; raise UserError if the library does not have it."""
@@ -174,6 +234,7 @@ class CaseLibrary:
         manifest, index = self._store.manifest, self._store.index
         return {
             "folder": str(self.folder),
+            "server": manifest.server,
             "format_version": FORMAT_VERSION,
             "bundle_hash": manifest.bundle_hash,
             "similarity": manifest.similarity,

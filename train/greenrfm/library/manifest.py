@@ -10,10 +10,14 @@ from typing import Any
 
 from greenrfm.errors import UserError
 from greenrfm.files import write_text
+from greenrfm.library.case import NAME
 
 FORMAT = "greenrfm-library"
 FORMAT_VERSION = 1
 SIMILARITIES = ("dot",)
+# Qdrant takes no longer vectors.
+MOST_NUMBERS = 65_536
+SECRET = re.compile(r"[0-9a-f]{32}")
 INDEX = re.compile(r"index-[0-9a-f]{8}")
 
 
@@ -21,7 +25,9 @@ INDEX = re.compile(r"index-[0-9a-f]{8}")
 class Manifest:
     """library.json: the bundle the latents come from, their dimension and similarity, and the finding keys.
 
-    `index` is the name of the folder that holds the current index; empty while there is none yet.
+    `index` is the name of the folder, or of the collection on the Qdrant server at `server`, that holds the
+    current index; empty while there is none yet. `secret` turns what the server sees of ids into something
+    that only this folder can turn back.
     """
 
     bundle_hash: str
@@ -29,6 +35,8 @@ class Manifest:
     similarity: str
     keys: tuple[str, ...]
     index: str = ""
+    server: str = ""
+    secret: str = ""
 
     def write(self, path: Path) -> None:
         """Write library.json in one step."""
@@ -49,28 +57,33 @@ class Manifest:
                 f"library {path.parent} has format version {content.get('format_version')} and this greenrfm reads "
                 f"{FORMAT_VERSION}; update greenrfm, or make the library anew"
             )
-        try:
-            manifest = cls(
-                bundle_hash=str(content["bundle_hash"]),
-                dimension=int(content["dimension"]),
-                similarity=str(content["similarity"]),
-                keys=tuple(str(key) for key in content["keys"]),
-                index=str(content["index"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged; restore it from a backup, or make the library anew") from error
+        damaged = UserError(f"{path} is damaged; restore it from a backup, or make the library anew")
+        keys, dimension = content.get("keys"), content.get("dimension")
+        # Libraries made before there were servers name none.
+        texts = {
+            "server": "",
+            "secret": "",
+            **{name: content.get(name) for name in ("bundle_hash", "similarity", "index")},
+        }
+        texts |= {name: content[name] for name in ("server", "secret") if name in content}
+        if not isinstance(keys, list) or not all(isinstance(text, str) for text in [*keys, *texts.values()]):
+            raise damaged
+        if type(dimension) is not int or not 1 <= dimension <= MOST_NUMBERS or not texts["bundle_hash"]:
+            raise damaged
         # The name is joined to the folder: it must not lead out of it.
-        if manifest.similarity not in SIMILARITIES or not INDEX.fullmatch(manifest.index) or manifest.dimension < 1:
-            raise UserError(f"{path} is damaged; restore it from a backup, or make the library anew")
-        return manifest
+        if texts["similarity"] not in SIMILARITIES or not INDEX.fullmatch(str(texts["index"])):
+            raise damaged
+        if bool(texts["server"]) != bool(SECRET.fullmatch(str(texts["secret"]))):
+            raise damaged
+        return cls(dimension=dimension, keys=tuple(keys), **{name: str(text) for name, text in texts.items()})
 
     def check_bundle(self, folder: Path, bundle_hash: str | None) -> None:
         """Raise UserError if the library in `folder` was made with another bundle; None fits every library."""
         if bundle_hash is not None and bundle_hash != self.bundle_hash:
             raise UserError(
                 f"library {folder} was made with another bundle ({self.bundle_hash[:12]}, not {bundle_hash[:12]}) "
-                "and latents of two bundles cannot be compared; open it with its own bundle, "
-                "or add the studies to a new library in another folder"
+                "and latents of two bundles cannot be compared; open it with its own bundle, or add the studies to a "
+                f"new library in another folder: greenrfm library rebuild {folder} --bundle BUNDLE --out NEW_FOLDER"
             )
 
 
@@ -98,7 +111,11 @@ class Intent:
         try:
             if content is None:
                 raise ValueError("no object")
-            return cls(tuple(map(str, content["write"])), tuple(map(str, content["delete"])))
+            write, delete = content["write"], content["delete"]
+            # The names are joined to the folder and deleted: they must not lead out of it.
+            if not all(isinstance(name, str) and NAME.fullmatch(name) for name in [*write, *delete]):
+                raise ValueError("no folder name")
+            return cls(tuple(write), tuple(delete))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{path} is damaged; delete it, open the library again and repeat what was being added or deleted"
@@ -108,6 +125,6 @@ class Intent:
 def _read_object(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
