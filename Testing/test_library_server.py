@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,3 +95,18 @@ def test_another_host_needs_to_be_named(tmp_path: Path, capsys: pytest.CaptureFi
     else:
         assert "latents and findings would leave this machine" in error
         assert "--allow-host qdrant.hospital" in error
+
+
+def test_only_a_key_that_leaves_this_machine_without_encryption_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(server.KEY_VARIABLE, "the-key-of-the-group")
+    folder = str(tmp_path / "library")
+    with stand_in(tmp_path / "requests") as url, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        create(tmp_path / "library", server=server.Server(url, remote=False)).close()
+        assert run(["library", "info", folder, "--url", url]) == 0
+    assert b"the-key-of-the-group" in (tmp_path / "requests").read_bytes()
+    assert [str(warning.message) for warning in said if "insecure" in str(warning.message)] == []
+    with pytest.warns(UserWarning, match="insecure connection"):
+        server.Server("http://qdrant.hospital:6333").connect().close()

@@ -76,6 +76,12 @@ class NetworkChecks:
             latent, features = self._run(network, half=False)
             if features.ndim != 4 or len(features) != bundle.projection.shape[1]:
                 return False, f"features have shape {features.shape}, the projection takes {bundle.projection.shape[1]}"
+            field, cells = self._reference(network)[0].shape[2:], features.shape[1:]
+            if not bundle.manifest.features.fits(cells, field):
+                return False, (
+                    f"the network gives {_words(cells)} cells for a field of {_words(field)} voxels, "
+                    f"'features.stride' says {_words(bundle.manifest.features.cells(field))}"
+                )
             step = bundle.manifest.features.pooled
             mean = features[:, ::step, ::step, ::step].mean(axis=(1, 2, 3), dtype=np.float64)
             from_map = bundle.weight @ (bundle.projection @ mean) + bundle.bias

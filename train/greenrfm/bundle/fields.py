@@ -88,11 +88,9 @@ class Fields:
             raise self.error(where, f"must hold finite numbers{bounds}")
         return numbers
 
-    def three(self, value: Any, where: str, above: float) -> tuple[float, float, float]:
-        """Return three finite numbers above `above`."""
-        height, width, depth = self.numbers(value, where, 3)
-        if min(height, width, depth) <= above:
-            raise self.error(where, f"must be above {above:g}")
+    def three(self, value: Any, where: str, least: float, most: float) -> tuple[float, float, float]:
+        """Return three numbers from `least` to `most`."""
+        height, width, depth = self.numbers(value, where, 3, least, most)
         return height, width, depth
 
     def file_name(self, name: str) -> bool:

@@ -9,6 +9,8 @@ MOST_CODES = 16
 MOST_PLANES, MOST_SEQUENCES = 8, 16
 MOST_FILES = 64
 MOST_TOKENS = 8192
+# Voxels from one cell of the feature map to the next.
+MOST_STRIDE = 1024
 # Of the prepared field; the largest preset has 11 million.
 MOST_VOXELS = 1 << 28
 # A file of a protocol buffer ends at 2 GiB.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -116,6 +116,21 @@ class FeatureGrid:
     stride: tuple[float, float, float]
     offset: tuple[float, float, float]
     pooled: int = 1
+
+    def cells(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Return how many cells (h, w, d) have their centre in a field of `size` voxels, at least one along each axis.
+
+        A network may give one less where a stem leaves over the last voxels.
+        """
+        height, width, depth = (
+            max(1, int((whole - 1 - first) // step) + 1)
+            for whole, first, step in zip(size, self.offset, self.stride, strict=True)
+        )
+        return height, width, depth
+
+    def fits(self, cells: Sequence[int], size: Sequence[int]) -> bool:
+        """Return whether a feature map of `cells` (h, w, d) can be what this grid says of a field of `size` voxels."""
+        return all(abs(found - wanted) <= 1 for found, wanted in zip(cells, self.cells(size), strict=True))
 
     @classmethod
     def of_stem(cls, stem: tuple[int, int, int], dilated: bool = False) -> FeatureGrid:

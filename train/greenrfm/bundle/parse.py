@@ -14,6 +14,7 @@ from greenrfm.bundle.limits import (
     MOST_FINDINGS,
     MOST_PLANES,
     MOST_SEQUENCES,
+    MOST_STRIDE,
     MOST_TOKENS,
     MOST_VOXELS,
     most_bytes,
@@ -97,8 +98,8 @@ class _Parser(Fields):
             finding_set=findings,
             preprocessing=self.preprocessing(top),
             features=FeatureGrid(
-                self.three(features["stride"], "features.stride", above=0.0),
-                self.three(features["offset"], "features.offset", above=-1.0),
+                self.three(features["stride"], "features.stride", 1.0, MOST_STRIDE),
+                self.three(features["offset"], "features.offset", 0.0, MOST_STRIDE),
                 self.whole(features, "pooled", "features.pooled", 1),
             ),
             max_tokens=self.max_tokens(top["text"]),

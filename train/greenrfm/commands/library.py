@@ -312,7 +312,8 @@ def _server(url: str, allowed: list[str] | None, plain_http: bool) -> Server | N
 
     hosts = allowed or ()
     try:
-        return Server(check_endpoint(url, hosts, plain_http).url)
+        host = check_endpoint(url, hosts, plain_http)
+        return Server(host.url, host.remote)
     except UserError as error:
         # The sentences are those of the language models, which would be sent reports.
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,21 +33,27 @@ TIMEOUT_S = 30
 class Server:
     """A Qdrant server that may be given latents; its address was checked by whoever made this.
 
-    The key of its interface is read from the environment variable `KEY_VARIABLE` and never kept.
+    `remote` says whether it is another machine. The key of its interface is read from the environment variable
+    `KEY_VARIABLE` and never kept.
     """
 
     url: str
+    remote: bool = True
 
     def connect(self) -> qdrant_client.QdrantClient:
         """Return a client; nothing is sent yet, not even to ask for the server's version."""
-        # trust_env would let a proxy of the environment read along.
-        return qdrant_client.QdrantClient(
-            url=self.url,
-            api_key=os.environ.get(KEY_VARIABLE) or None,
-            timeout=TIMEOUT_S,
-            check_compatibility=False,
-            trust_env=False,
-        )
+        with warnings.catch_warnings():
+            if not self.remote:
+                # A key that stays on this machine needs no https.
+                warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+            # trust_env would let a proxy of the environment read along.
+            return qdrant_client.QdrantClient(
+                url=self.url,
+                api_key=os.environ.get(KEY_VARIABLE) or None,
+                timeout=TIMEOUT_S,
+                check_compatibility=False,
+                trust_env=False,
+            )
 
 
 class ServerIndex:

@@ -72,10 +72,7 @@ def stitched(
     linearly; where tiles overlap their mean is taken, of those whose cell there is not outermost, because half of
     what such a cell looks at is padding.
     """
-    cells = [
-        max(1, int((whole - 1 - first) // step) + 1)
-        for whole, first, step in zip(size, grid.offset, grid.stride, strict=True)
-    ]
+    cells = grid.cells(size)
     total = np.zeros((len(parts[0][1]), *cells), np.float32)
     weight = np.zeros(cells, np.float32)
     for start, values in parts:

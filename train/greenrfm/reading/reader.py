@@ -205,7 +205,13 @@ class Reader:
                 f"bundle {self.bundle.folder} could not read a field of {array.shape[1:]} voxels "
                 f"({type(error).__name__}); read with the smaller field 'crop' or free some memory"
             ) from error
-        return latent[0], maps[0][0] if maps else None
+        values = maps[0][0] if maps else None
+        if values is not None and not self.bundle.manifest.features.fits(values.shape[1:], array.shape[1:]):
+            raise UserError(
+                f"bundle {self.bundle.folder} says another stride of its feature map than its network has, so heat "
+                "maps would lie in the wrong place; export it again"
+            )
+        return latent[0], values
 
     def _scores(self, logits: NDArray[np.float32]) -> tuple[FindingScore, ...]:
         manifest = self.bundle.manifest
