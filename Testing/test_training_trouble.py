@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from greenrfm.errors import UserError
 from greenrfm.training.align import train_alignment
 from greenrfm.training.batches import TrainingSet, adamw
+from greenrfm.training.choices import VisionWeights
 from greenrfm.training.fit import fit
+from greenrfm.training.initial import freeze
 from greenrfm.training.precision import make_fabric
 from greenrfm.training.recipe import Recipe, Stage
 from greenrfm.training.session import Session
@@ -181,3 +183,32 @@ class TestNotANumber:
         with pytest.raises(UserError, match="no study alone is to blame, so lower the rates or") as caught:
             train_alignment(fabric, recipe, small_set(recipe), *files, seed=0, session=Session())
         assert all(f"s{index}" in str(caught.value) for index in range(8))
+
+
+def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on(tmp_path: Path):
+    resource = pytest.importorskip("resource")  # a limit of the size of files stands in for the disk
+    expected, limits = left_alone(), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(stage: str, done: int, total: int, metrics: object = None) -> None:
+        if done == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+
+    try:
+        with pytest.raises(UserError, match=r"step-000000005\.pt cannot be written; make room .* --resume"):
+            fit(training(), Session(tmp_path, progress=fill, checkpoint_steps=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    again = training()
+    fit(again, Session(tmp_path))
+    assert same(weights(again), expected)
+
+
+def test_a_stage_with_everything_frozen_is_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    with pytest.raises(UserError, match=r"stage2\.freeze: nothing is left that learns"):
+        freeze(model, ["0", "1"], "stage2")
+
+
+def test_no_weights_named_are_not_random_ones():
+    with pytest.raises(ValueError, match=r"must be random, \{kinetics: FILE\}, or the path"):
+        VisionWeights.model_validate({})

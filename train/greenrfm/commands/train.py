@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ from greenrfm.errors import UserError
 from greenrfm.progress import silent
 
 EXAMPLE = "Example: greenrfm train cohort.csv --labels labels.csv --recipe lite --out run"
+CANCEL_EXAMPLE = "Example: greenrfm cancel run"
 
 
 def train(
@@ -55,7 +57,8 @@ def train(
     """Train a model: vision and text by the labels, then both aligned, then calibrated and exported as a bundle.
 
     A recipe without text, such as adrenal, needs no reports: its bundle reads volumes and searches by image only.
-    The test part of the cohort is never opened. Ctrl-C saves first; --resume goes on inside the stage.
+    The test part of the cohort is never opened. Ctrl-C and `greenrfm cancel RUN` save first; --resume goes on inside
+    the stage.
     """
     from greenrfm.cache import default_folder
     from greenrfm.cohort import read_cohort
@@ -80,11 +83,16 @@ def train(
     plan = load_recipe(recipe)  # before torch is imported, which takes seconds
 
     from greenrfm.training import run
+    from greenrfm.training.session import CANCEL
     from greenrfm.training.vram import parse_bytes
 
     # Under torchrun one process speaks for all.
     speaks = os.environ.get("RANK", "0") == "0"
-    with display() as show:
+    wish = out / CANCEL
+    with display() as show, ExitStack() as stack:
+        if speaks:
+            wish.unlink(missing_ok=True)  # of a run that was killed before it could listen
+            stack.callback(wish.unlink, missing_ok=True)
         result = run.train(
             studies,
             table,
@@ -100,6 +108,7 @@ def train(
             checkpoint_steps=checkpoint_steps,
             vram=parse_bytes(vram) if vram else None,
             say=partial(print, file=sys.stderr) if speaks else lambda sentence: None,
+            cancel=wish.exists,
         )
     if not speaks:
         return
@@ -118,3 +127,21 @@ def train(
     print(f"curves: {out / 'index.html'}")
     print(f"bundle: {folder}")
     print(f"read a scan with it: greenrfm read {folder} VOLUME")
+
+
+def cancel(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run", show_default=False)],
+) -> None:
+    """Ask a training that runs elsewhere on this machine to save and end; --resume goes on with it later."""
+    from greenrfm.locks import Lock
+    from greenrfm.training.session import CANCEL, LOCK
+
+    if not (run / LOCK).is_file():
+        raise UserError(f"{run} holds no run; give the folder that training writes to")
+    try:
+        Lock(run / LOCK, f"run {run}", "").release()
+    except UserError:
+        (run / CANCEL).touch()
+        print(f"asked: the training in {run} saves after its step and ends")
+    else:
+        raise UserError(f"no training runs in {run} now; there is nothing to cancel")

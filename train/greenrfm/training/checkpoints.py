@@ -72,10 +72,18 @@ def save(kept: Kept, folder: Path, keep: int) -> None:
         "random": states,
         "best": kept.best,
     }
-    with replacing(folder / f"step-{kept.position.step:09d}.pt") as temporary:
-        torch.save(content, temporary)
+    write_tensors(content, folder / f"step-{kept.position.step:09d}.pt")
     for old in _files(folder)[:-keep]:
         old.unlink()
+
+
+def write_tensors(content: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain types to `path` in one step; raise UserError if the disk does not take them."""
+    with replacing(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch's own writer makes of a full disk
+            raise UserError(f"{path} cannot be written; make room on its disk and go on with --resume") from error
 
 
 def restore(kept: Kept, folder: Path) -> bool:

@@ -74,7 +74,7 @@ class VisionWeights(Strict):
             return {"earlier": value}
         if isinstance(value, cls):
             return value
-        if not isinstance(value, dict) or not all(isinstance(path, str) for path in value.values()):
+        if not isinstance(value, dict) or not value or not all(isinstance(path, str) for path in value.values()):
             raise ValueError("must be random, {kinetics: FILE}, or the path of an earlier run or bundle")
         if "earlier" in value:
             raise ValueError("write an earlier run or bundle as its path alone")

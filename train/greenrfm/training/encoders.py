@@ -14,7 +14,6 @@ from torch import nn
 
 from greenrfm.bundle.tokens import split_texts
 from greenrfm.errors import UserError
-from greenrfm.files import replacing
 from greenrfm.networks import (
     LATENT,
     DualEncoder,
@@ -24,6 +23,7 @@ from greenrfm.networks import (
     VisionEncoder,
     text_encoder_folder,
 )
+from greenrfm.training.checkpoints import write_tensors
 from greenrfm.training.recipe import Recipe
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -70,8 +70,7 @@ def encode_reports(
 
 def save_stage(model: nn.Module, path: Path) -> None:
     """Write a stage's weights in one step."""
-    with replacing(path) as temporary:
-        torch.save({name: value.cpu() for name, value in model.state_dict().items()}, temporary)
+    write_tensors({name: value.cpu() for name, value in model.state_dict().items()}, path)
 
 
 def load_stage(model: Model, path: Path) -> Model:

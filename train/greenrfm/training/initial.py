@@ -83,7 +83,7 @@ def freeze(model: nn.Module, names: Sequence[str], stage: str) -> None:
     Raises
     ------
     UserError
-        If no module or several have that name, with the nearest one.
+        If no module or several have that name, with the nearest one, or nothing is left that learns.
     """
     ends: dict[str, list[str]] = {}
     for full, _ in model.named_modules():
@@ -102,6 +102,8 @@ def freeze(model: nn.Module, names: Sequence[str], stage: str) -> None:
         # because the encoders call their layers one by one.
         for part in module.modules():
             part.register_forward_pre_hook(_evaluating)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"{stage}.freeze: nothing is left that learns; freeze fewer modules")
 
 
 def _evaluating(module: nn.Module, _: object) -> None:

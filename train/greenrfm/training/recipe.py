@@ -245,7 +245,10 @@ def parse_recipe(content: dict[str, Any], source: str, folder: Path = Path()) ->
             raise UserError(f"recipe {source}: no preprocessing '{chosen}'{nearest(chosen, tuple(PRESETS))}")
         content = {**content, "preprocessing": PRESETS[chosen]}
     elif isinstance(chosen, dict):
-        content = {**content, "preprocessing": Preprocessing.from_dict(chosen)}
+        try:
+            content = {**content, "preprocessing": Preprocessing.from_dict(chosen)}
+        except UserError as error:
+            raise UserError(f"recipe {source}: {error}") from error
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

@@ -18,6 +18,8 @@ from greenrfm.progress import Progress, silent
 from greenrfm.training.metrics import Metrics
 
 LOCK = "run.lock"
+# A file of this name in the run folder asks the run to save and end, from another process or machine.
+CANCEL = "cancel"
 STOPPED = 130  # the exit code of the command line after Ctrl-C
 
 
