@@ -29,6 +29,8 @@ from greenrfm.bundle.tokenizer import load_tokenizer
 from greenrfm.bundle.tokens import split_texts
 from greenrfm.errors import UserError
 from greenrfm.files import sha256
+from greenrfm.reading import Reader
+from greenrfm.volumes import Volume
 from make_tiny_bundle import make_tiny_bundle
 
 SECONDS = 2.0
@@ -74,6 +76,36 @@ def forge(folder: Path, name: str, content: bytes) -> None:
 
 
 # The manifest.
+
+
+@pytest.mark.parametrize(("key", "value"), [("stride", 1e-3), ("stride", 1e300), ("offset", -0.5), ("offset", 1e300)])
+def test_a_feature_map_of_cells_without_end_is_refused(folder: Path, key: str, value: float) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["features"][key] = [value] * 3
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert f"features.{key}" in refused(lambda: Bundle.load(folder), folder)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4])
+def test_a_stride_that_is_not_the_networks_fails_the_check_and_makes_no_heat_map(folder: Path, factor: float) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["features"]["stride"] = [step * factor for step in manifest["features"]["stride"]]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    bundle = Bundle.load(folder)
+    if factor < 1:  # of a coarser one the few cells of this test vector do not tell
+        assert [result.name for result in check(bundle) if not result.ok] == ["heat map"]
+    volume = Volume(np.zeros((64, 64, 32), np.int16), np.diag([2.0, 2.0, 4.0, 1.0]), "CT")
+    refused(lambda: Reader(bundle, 1).read(volume, heatmaps=True), folder)
+
+
+def test_a_bundle_that_is_written_anew_while_it_is_open_is_not_read_half_and_half(folder: Path) -> None:
+    bundle = Bundle.load(folder)
+    model = onnx.load(folder / "vision.onnx")
+    model.doc_string = "another"
+    onnx.save(model, folder / "vision.onnx")
+    assert "was changed since" in refused(bundle.vision, folder / "vision.onnx")
+    (folder / "tokenizer.json").unlink()
+    assert "was changed since" in refused(lambda: TextEncoder(bundle), folder / "tokenizer.json")
 
 
 def test_a_manifest_of_gigabytes_is_not_read(folder: Path) -> None:

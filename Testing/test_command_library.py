@@ -13,6 +13,7 @@ from greenrfm.bundle import Bundle, TextEncoder
 from greenrfm.commands.main import run
 from greenrfm.library import CaseLibrary
 from greenrfm.reading import Reader
+from make_tiny_bundle import make_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,82 @@ def test_a_study_without_a_readable_image_does_not_stop_the_library(
     assert answer.json["added"] == 2
     assert [line for line in answer.err.splitlines() if "s2.nii.gz" in line]
     assert greenrfm("library", "info", tmp_path / "library", "--json").json["cases"] == 2
+
+
+def test_a_search_by_both_weighs_image_and_text(greenrfm: Command, library: Path, bundle: Bundle) -> None:
+    image = ("--image", library.with_name("s2.nii.gz"))
+    text = ("--text", "lung nodule")
+    query = ("library", "search", library, "--bundle", bundle.folder, "--json")
+
+    def scores(*asked: str | Path) -> dict[str, float]:
+        return {hit["study"]: hit["score"] for hit in greenrfm(*query, *asked).json}
+
+    of_image, of_text = scores(*image), scores(*text)
+    spread_image, spread_text = np.std(list(of_image.values())), np.std(list(of_text.values()))
+    for weight in (0.0, 0.5, 0.8, 1.0):
+        both = scores(*image, *text, "--weight", str(weight))
+        assert list(both) == sorted(both, key=lambda study: -both[study])
+        for study, score in both.items():
+            expected = weight * of_image[study] / spread_image + (1 - weight) * of_text[study] / spread_text
+            assert score == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert greenrfm(*query, *image, *text, "--weight", "1.5").code == 2
+
+
+def test_a_hit_says_what_it_shares_with_the_querys_labels_and_where_it_differs(
+    greenrfm: Command, library: Path, bundle: Bundle
+) -> None:
+    query = ("library", "search", library, "--bundle", bundle.folder, "--text", "lung nodule")
+    own = ("--labels", library.with_name("labels.csv"), "--study", "s1")
+    findings = {hit["study"]: hit["findings"] for hit in greenrfm(*query, *own, "--json").json}
+    assert set(findings) == set(REPORTS)
+    assert findings["s1"]["shared"] == ["lung_nodule"]
+    assert findings["s1"]["only_query"] == findings["s1"]["only_case"] == []
+    assert findings["s2"]["only_query"] == ["lung_nodule"]
+    assert "lung_nodule" not in findings["s2"]["shared"]
+    assert findings["s3"]["only_case"] == ["emphysema"]
+    printed = greenrfm(*query, *own).out
+    assert "shared: lung_nodule" in printed
+    assert "only here: lung_nodule" in printed
+    assert "only in this case: emphysema" in printed
+    # By text alone, without labels, there is nothing to compare with.
+    assert {hit["findings"] for hit in greenrfm(*query, "--json").json} == {None}
+    assert "no row of study 's9'" in one_line(greenrfm(*query, *own[:2], "--study", "s9"))
+
+
+def test_an_export_imported_is_the_library_again(
+    greenrfm: Command, library: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    assert greenrfm("library", "export", library, "--out", tmp_path / "export", "--json").json["cases"] == 3
+    imported = greenrfm("library", "import", tmp_path / "export", "--out", tmp_path / "again", "--json")
+    assert imported.json["cases"] == 3
+    with CaseLibrary.open(library) as old, CaseLibrary.open(tmp_path / "again", bundle.hash) as new:
+        for (case, latent), (other, copied) in zip(old.items(), new.items(), strict=True):
+            assert other == case
+            np.testing.assert_array_equal(copied, latent)
+    # Not over a library that is there.
+    again = greenrfm("library", "import", tmp_path / "export", "--out", tmp_path / "again")
+    assert again.code == 1
+    assert "already holds a case library" in one_line(again)
+
+
+def test_a_library_is_rebuilt_for_another_bundle(
+    greenrfm: Command, library: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    other = make_tiny_bundle(tmp_path / "other", "research")
+    assert other.hash != bundle.hash
+    search = ("library", "search", library, "--bundle", other.folder, "--text", "lung nodule")
+    assert "greenrfm library rebuild" in one_line(greenrfm(*search))
+    source, moved = library.with_name("s3.nii.gz"), library.with_name("elsewhere.nii.gz")
+    source.rename(moved)
+    rebuild = ("library", "rebuild", library, "--bundle", other.folder, "--out", tmp_path / "new", "--json")
+    first = greenrfm(*rebuild)
+    assert (first.code, first.json["added"]) == (1, 2)
+    assert [line for line in first.err.splitlines() if "s3.nii.gz" in line]
+    moved.rename(source)
+    # The second run goes on where the first left a study out.
+    second = greenrfm(*rebuild)
+    assert (second.code, second.json["added"], second.json["cases"]) == (0, 1, 3)
+    with CaseLibrary.open(library) as old, CaseLibrary.open(tmp_path / "new", other.hash) as new:
+        for case, _ in old.items():
+            taken = new.get(case.study_id)
+            assert (taken.report, taken.states, taken.source) == (case.report, case.states, case.source)

@@ -163,7 +163,8 @@ def with_fitness(bundle: Bundle, folder: Path, limit: float, center: float) -> B
     arrays = {"center": np.full(768, center, np.float32), "whitening": np.eye(768, dtype=np.float32)}
     np.savez(folder / "reference.npz", **arrays)
     manifest = replace(bundle.manifest, fitness=Fitness(limit, 0.99, 100))
-    return replace(bundle, folder=folder, manifest=manifest, _sessions={("vision.onnx", 1): bundle.vision(1)})
+    sessions = {("vision.onnx", 1): bundle.vision(1)}
+    return replace(bundle, folder=folder, manifest=manifest, _sessions=sessions, _stamps={})
 
 
 def test_a_latent_far_from_those_of_training_is_doubted(bundle: Bundle, reader: Reader, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,6 +240,41 @@ def test_the_map_of_a_free_text_averages_to_its_dot_product_and_lies_over_the_sc
         reader.text_heatmap("  ", reading.features)
 
 
+def test_zero_shot_of_a_model_of_images_alone_is_refused_before_the_network_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = Reader(make_tiny_bundle(tmp_path / "images", text=False), threads=1)
+    monkeypatch.setattr(images, "_run", lambda *_: pytest.fail("the network ran"))
+    with pytest.raises(UserError, match="no prompts"):
+        images.read(chest(), zero_shot=True)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3])
+def test_a_spacing_in_a_wrong_unit_takes_no_more_memory_than_the_volume(reader: Reader, unit: float) -> None:
+    volume = chest()
+    tiny = replace(volume, affine=volume.affine @ np.diag([unit, unit, unit, 1.0]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "coverage" in {check.code for check in reader.read(tiny, overrule=True).checks}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
+
+
+def test_a_volume_of_kilometres_cannot_be_seen_whole_and_is_refused(reader: Reader) -> None:
+    volume = chest()
+    huge = replace(volume, affine=volume.affine @ np.diag([1e5, 1e5, 1e5, 1.0]))
+    with pytest.raises(UserError, match="check the spacing"):
+        reader.read(huge, field="whole")
+
+
+def test_voxels_that_are_no_number_are_not_the_bundles_fault(bundle: Bundle) -> None:
+    scaled = replace(bundle.preprocessing, intensity="zscore", percentiles=(1.0, 99.0))
+    reader = Reader(replace(bundle, manifest=replace(bundle.manifest, preprocessing=scaled)), threads=1)
+    volume = chest()
+    array = volume.array.astype(np.float32)
+    array[3, 3, 3] = np.nan
+    with pytest.raises(UserError, match="the volume holds voxels that are no number"):
+        reader.read(replace(volume, array=array))
+
+
 # The fastest setting
 
 
@@ -257,6 +294,15 @@ def test_tuning_measures_every_setting_and_the_reader_takes_the_fastest(
     assert Reader(bundle)._setting.threads == setting.threads
     assert Reader(bundle, threads=7)._setting.threads == 7
     np.testing.assert_allclose(logits(Reader(bundle), chest()), logits(Reader(bundle, threads=1), chest()), atol=1e-4)
+
+
+def test_another_processor_has_another_setting(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds.tune(bundle, tmp_path, runs=1)
+    monkeypatch.setattr(speeds, "_processor", lambda: "model name: another")
+    assert speeds.stored(bundle, tmp_path) is None
+    monkeypatch.undo()
+    assert speeds.stored(bundle, tmp_path) is not None
+    assert platform.machine() != "x86_64" or speeds._processor(), "without a name two processors would share a file"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"threads": 0, "half": false, "seconds": 1}',

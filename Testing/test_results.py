@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +127,17 @@ def test_every_study_id_has_a_file_name_of_its_own_inside_the_folder(ids: list[s
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in names)
 
 
+@given(texts.filter(bool))
+def test_no_study_id_is_the_file_name_of_another(first: str) -> None:
+    """An id that names itself like another one's file would put its scores on the other's page."""
+    assert file_name(file_name(first)) != file_name(first) or file_name(first) == first
+
+
+@pytest.mark.parametrize("device", ["CON", "nul", "com1", "aux.1"])
+def test_an_id_that_windows_takes_for_a_device_gets_another_name(device: str) -> None:
+    assert file_name(device).startswith(f"{device}-")
+
+
 def test_a_second_run_in_one_folder_is_told_so_and_the_first_goes_on(tmp_path: Path) -> None:
     with ResultFolder(tmp_path / "out") as first:
         with pytest.raises(UserError, match=r"open elsewhere .* name another --out"):
@@ -156,6 +169,27 @@ def test_an_audit_keeps_every_whole_line_and_goes_on_behind_a_cut_one(tmp_path_f
     assert behind[-1] == {"after": 1}
     # What lacked only its end of line is whole again.
     assert behind[:-1] in (whole, lines[: len(whole) + 1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size there")
+def test_a_record_that_the_disk_takes_only_a_part_of_is_an_error_and_not_lost_in_silence(tmp_path: Path) -> None:
+    """Python's unbuffered write returns how many bytes were taken, and raises nothing."""
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from greenrfm.results import AuditLog\n"
+        "log = AuditLog(Path(sys.argv[1]))\n"
+        "log.add({'n': 0})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))\n"
+        "try:\n"
+        "    log.add({'n': 'x' * 200})\n"
+        "except OSError:\n"
+        "    print('said')\n"
+    )
+    path = tmp_path / "audit.jsonl"
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "said\n"
+    assert list(read_audit(path)) == [{"n": 0}]
 
 
 def _ends(lines: list[dict[str, Any]]) -> list[int]:

@@ -163,6 +163,27 @@ def test_bare_headers_give_a_report_that_still_references_the_images(
     assert report.PatientName == ""
 
 
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 192", "Łukasz^Ñandú"),
+    ],
+)
+def test_a_name_of_any_script_comes_back_as_it_was(
+    greenrfm: Command, bundle: Bundle, tmp_path: Path, characters: str | list[str], name: str
+) -> None:
+    for path in write_dicom(chest(1), tmp_path / "ct", SERIES, PatientID="MRN-1"):
+        header = pydicom.dcmread(path)
+        header.SpecificCharacterSet, header.PatientName, header.ReferringPhysicianName = characters, name, name
+        header.save_as(path)
+    answer = greenrfm("read", bundle.folder, tmp_path / "ct", "--sr", tmp_path / "sr", "--json")
+    assert answer.code == 0, answer.err
+    report = highdicom.sr.srread(tmp_path / "sr" / "ct.dcm")
+    assert (str(report.PatientName), str(report.ReferringPhysicianName)) == (name, name)
+
+
 def test_no_name_of_a_patient_gets_into_what_is_said(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:
     write_dicom(chest(1), tmp_path / "ct", SERIES, PatientName="Oneword", PatientBirthDate="19600101")
     answer = greenrfm("read", bundle.folder, tmp_path / "ct", "--out", tmp_path / "out", "--sr", tmp_path / "sr")

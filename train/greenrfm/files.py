@@ -28,6 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        # A full disk shows while writing, where Python names no file.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -36,6 +40,16 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_name(path: Path) -> None:
+    """Raise UserError if the path has bytes that are no text: SimpleITK ends the whole process at such a name."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path} has bytes in its name that are no text in UTF-8; rename the file or its folder"
+        ) from None
 
 
 def sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from greenrfm.bundle.manifest import Manifest
 from greenrfm.bundle.onnx_header import read_header
 from greenrfm.bundle.parse import parse_manifest
 from greenrfm.bundle.strict_json import read_bounded
-from greenrfm.bundle.verify import verify_files
+from greenrfm.bundle.verify import Stamp, stamps, verify_files, verify_unchanged
 from greenrfm.errors import UserError
 from greenrfm.findings import FindingSet
 from greenrfm.volumes import Preprocessing
@@ -51,6 +52,7 @@ class Bundle:
     bias: NDArray[np.float32] = field(repr=False)
     projection: NDArray[np.float32] = field(repr=False)
     prompts: Prompts | None = field(repr=False)
+    _stamps: Mapping[str, Stamp] = field(default_factory=dict, repr=False)
     _sessions: dict[tuple[str, int | None], onnxruntime.InferenceSession] = field(default_factory=dict, repr=False)
 
     @property
@@ -90,6 +92,7 @@ class Bundle:
                 f"there is no bundle in {folder}: its {MANIFEST} cannot be read; give its folder"
             ) from error
         manifest = parse_manifest(content, str(path))
+        seen = stamps(folder, manifest)
         verify_files(folder, manifest, hashes=verify)
         count = len(manifest.finding_set.findings)
         heads = load_arrays(folder / "heads.npz")
@@ -99,11 +102,17 @@ class Bundle:
         bias = shaped(heads, "bias", (count,), folder / "heads.npz")
         prompts = _prompts(folder / "prompts.npz", count) if manifest.has_text else None
         digest = hashlib.sha256(text).hexdigest()
-        return cls(folder, manifest, digest, weight, bias, projection, prompts)
+        return cls(folder, manifest, digest, weight, bias, projection, prompts, seen)
 
     def path(self, name: str) -> Path:
         """Return the path of one of the bundle's files."""
         return self.folder / name
+
+    def unchanged(self, name: str) -> Path:
+        """Return the path of a file to read with; raise UserError if it changed since the bundle was opened."""
+        if name in self._stamps:
+            verify_unchanged(self.folder, name, self._stamps[name])
+        return self.path(name)
 
     def reference(self) -> dict[str, NDArray[np.generic]]:
         """Return the reference arrays: the test vector `input` and `latent`, and what the fitness check needs."""
@@ -133,7 +142,7 @@ class Bundle:
 
     def _session(self, name: str, threads: int | None) -> onnxruntime.InferenceSession:
         if (name, threads) not in self._sessions:
-            read_header(self.path(name))  # refuses what wants a file elsewhere, before onnxruntime opens it
+            read_header(self.unchanged(name))  # refuses what wants a file elsewhere, before onnxruntime opens it
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or 0
             options.log_severity_level = 4  # errors are raised; nothing else belongs on a user's stderr

@@ -26,7 +26,7 @@ class TextEncoder:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """Open the tokenizer and the text network of `bundle`; raise UserError if it has none or cannot be used."""
         self._session = bundle.text(threads)
-        path = bundle.path("tokenizer.json")
+        path = bundle.unchanged("tokenizer.json")
         self._tokenizer = load_tokenizer(path)
         assert bundle.manifest.max_tokens is not None
         self._max_tokens = bundle.manifest.max_tokens

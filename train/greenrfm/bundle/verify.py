@@ -8,6 +8,8 @@ from greenrfm.bundle.manifest import TEXT_FILES, Manifest
 from greenrfm.errors import UserError
 from greenrfm.files import sha256
 
+Stamp = tuple[int, int]
+
 
 def verify_files(folder: Path, manifest: Manifest, hashes: bool = True) -> None:
     """Raise UserError if a file of the manifest is missing or differs in size or, with `hashes`, in content.
@@ -35,6 +37,30 @@ def verify_files(folder: Path, manifest: Manifest, hashes: bool = True) -> None:
             )
         if hashes and _digest(path) != record.sha256:
             raise UserError(f"{path} is not the file its manifest describes (SHA-256 differs); copy the bundle again")
+
+
+def stamps(folder: Path, manifest: Manifest) -> dict[str, Stamp]:
+    """Return size and time of change of each file that is there: cheap to compare when it is opened later."""
+    return {name: _stamp(folder / name) for name in manifest.files if (folder / name).is_file()}
+
+
+def verify_unchanged(folder: Path, name: str, expected: Stamp) -> None:
+    """Raise UserError if a file is no longer what it was when the bundle was opened.
+
+    Networks are opened when first used. Of a bundle that was written anew meanwhile, the scores would be those of a
+    mixture of two, under the hash of the first.
+    """
+    try:
+        same = _stamp(folder / name) == expected
+    except OSError:
+        same = False
+    if not same:
+        raise UserError(f"{folder / name} was changed since the bundle was opened; open the bundle again")
+
+
+def _stamp(path: Path) -> Stamp:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _inside(folder: Path, name: str) -> bool:

@@ -166,10 +166,10 @@ def _encoded(
     from greenrfm.bundle import TextEncoder
     from greenrfm.commands.scan import open_reader, read_each, scans_of
 
-    without = [study.study_id for study in studies.values() if not study.report]
-    if without:
-        raise UserError(f"cohort {cohort}: {len(without)} studies have no report, first {without[0]}; leave them out")
     reader, misses = open_reader(folder, threads), Misses()
+    without = [study.study_id for study in studies.values() if not study.report]
+    if without and reader.bundle.has_text:
+        raise UserError(f"cohort {cohort}: {len(without)} studies have no report, first {without[0]}; leave them out")
     encoder = TextEncoder(reader.bundle, threads) if reader.bundle.manifest.has_text else None
     with display() as show:
         latents = {

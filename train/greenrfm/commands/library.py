@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from greenrfm.commands.answer import Misses, print_json
+from greenrfm.commands.answer import Misses, print_json, sentence
 from greenrfm.commands.show import Display, display
 from greenrfm.errors import UserError
 
@@ -50,6 +50,9 @@ def add(
     labels: Annotated[
         Path | None, typer.Option(metavar="LABELS", help="labels.csv, so that searches can filter by finding.")
     ] = None,
+    overrule: Annotated[
+        bool, typer.Option("--overrule", help="Also add scans that are not fit for the bundle, such as an MR to CTs.")
+    ] = False,
     threads: Threads = None,
     url: Url = "",
     allow_host: AllowHost = None,
@@ -58,8 +61,8 @@ def add(
 ) -> None:
     """Add a cohort's studies with their reports; the library is made if there is none.
 
-    A study that the library already has is replaced. One whose image cannot be read is said on stderr; the others
-    are still added and the exit code is 1.
+    A study that the library already has is replaced. One whose image cannot be read, or is not fit for the bundle, is
+    said on stderr; the others are still added and the exit code is 1.
     """
     from greenrfm.cohort import read_cohort
     from greenrfm.commands.cases import case_of
@@ -73,6 +76,9 @@ def add(
     with _open_or_create(library, reader.bundle, server) as cases, display() as show:
         for scan, volume, reading in read_each(reader, scans_of(studies.values()), show, misses):
             study = studies[scan.study_id]
+            if reading.withheld and not overrule:
+                misses.note(f"study {scan.study_id} is not added: {reading.withheld}; --overrule adds it all the same")
+                continue
             try:
                 # One by one: encoding takes seconds, and what is done should survive an interruption.
                 case = case_of(study, volume, states.get(scan.study_id, {}), reader.bundle.preprocessing)
@@ -137,6 +143,8 @@ def search(
         if image:
             reading = _read_image(loaded, image, series, threads)
             latents.append(reading.latent)
+            for warning in reading.warnings:
+                sentence(warning)
             own = own or _called(reading)
         if text.strip():
             latents.append(_text_latent(loaded, text, threads))
@@ -278,6 +286,10 @@ def rebuild(
     from greenrfm.library import CaseLibrary
 
     reader = open_reader(bundle, threads)
+    if reader.bundle.manifest.networks[0].plane:
+        raise UserError(
+            f"bundle {bundle} reads several planes and a case keeps one image; make the library anew with library add"
+        )
     keys, misses, added = reader.bundle.findings.keys, Misses(), 0
     with (
         CaseLibrary.open(library, server=_server(url, allow_host, allow_plain_http)) as old,
@@ -290,6 +302,9 @@ def rebuild(
             if case.study_id not in new
         ]
         for scan, volume, reading in read_each(reader, scans, show, misses):
+            if reading.withheld:
+                misses.note(f"study {scan.study_id} is not taken over: {reading.withheld}")
+                continue
             case = old.get(scan.study_id)
             states = {key: state for key, state in case.states.items() if key in keys}
             picture = thumbnail(volume, reader.bundle.preprocessing)

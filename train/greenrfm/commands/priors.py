@@ -26,6 +26,11 @@ def earlier_results(places: Sequence[Path], bundle: Bundle, patients: Collection
     return found
 
 
+def _fits(modality: str, bundle: Bundle) -> bool:
+    # The scores of an MR that a CT bundle was made to read would mean nothing beside the current ones.
+    return not modality or modality == bundle.findings.modality
+
+
 def _from_library(folder: Path, bundle: Bundle, patients: Collection[str]) -> list[Result]:
     """Return the library's studies of these patients, scored anew from their latents, which are this bundle's.
 
@@ -34,7 +39,11 @@ def _from_library(folder: Path, bundle: Bundle, patients: Collection[str]) -> li
     from greenrfm.library import CaseLibrary
 
     with CaseLibrary.open(folder, bundle.hash) as library:
-        cases = [(case, latent) for case, latent in library.items() if case.patient_id in patients]
+        cases = [
+            (case, latent)
+            for case, latent in library.items()
+            if case.patient_id in patients and _fits(case.modality, bundle)
+        ]
     calibration, thresholds = bundle.manifest.calibration, bundle.manifest.thresholds
     results = []
     for case, latent in cases:

@@ -135,12 +135,16 @@ def read(
     from greenrfm.commands.scan import open_reader
     from greenrfm.commands.sources import find_sources
     from greenrfm.commands.worklist import Options, Session
+    from greenrfm.errors import UserError
     from greenrfm.results import ResultFolder, Urgency
 
     if sr is not None:
         _need_highdicom()
     reader = open_reader(bundle, threads)
     loaded, misses = reader.bundle, Misses()
+    if (query.strip() or zero_shot) and not loaded.has_text:
+        asked = "--query" if query.strip() else "--zero-shot"
+        raise UserError(f"bundle {bundle} has no text encoder, which {asked} needs; leave it out")
     urgency = Urgency.parse(urgent or (), loaded.findings.keys)
     options = Options(field, heatmaps, sr, zero_shot, overrule, query.strip(), patient_ids)
     with ExitStack() as stack:

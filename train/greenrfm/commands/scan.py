@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,7 +90,12 @@ def scans_at(paths: Sequence[Path], series_uid: str = "", sequence: str = "") ->
             break
     else:  # scan.nii and scan.nrrd in one folder
         names = [path.name for path in paths]
-    return [Scan(name, path, series_uid, sequence=sequence) for name, path in zip(names, paths, strict=True)]
+    return [Scan(readable(name), path, series_uid, sequence=sequence) for name, path in zip(names, paths, strict=True)]
+
+
+def readable(name: object) -> str:
+    """Return a path or a name as text that a file can hold: bytes that are no text are spelled out in hex."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
 
 def read_each(

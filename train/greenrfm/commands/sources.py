@@ -12,7 +12,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from greenrfm.cohort import read_cohort
-from greenrfm.commands.scan import Scan, scans_at, scans_of
+from greenrfm.commands.scan import Scan, readable, scans_at, scans_of
 from greenrfm.errors import UserError
 from greenrfm.progress import Progress, silent
 from greenrfm.volumes import VOLUME_SUFFIXES
@@ -85,7 +85,7 @@ def find_scans(root: Path, modality: str, *, leave_out: Collection[Path] = (), p
     scans = [*(scans_at(files) if files else []), *_series_scans(root, series)]
     if not scans and not skipped and not damaged:
         raise UserError(f"folder {root} holds no volume; name one with NIfTI, NRRD or MHA files or DICOM series")
-    return Found(tuple(_told_apart(scans)), tuple(skipped), tuple(damaged))
+    return Found(tuple(_told_apart(scans)), tuple(map(readable, skipped)), tuple(map(readable, damaged)))
 
 
 def with_header(scan: Scan) -> Scan:
@@ -127,7 +127,7 @@ def _series_scans(root: Path, series: list[tuple[Path, Series]]) -> list[Scan]:
         name = "-".join(inside) or root.absolute().name
         if folders.count(folder) > 1:
             name += f"-series{one.number or one.uid.rpartition('.')[2]}"
-        scans.append(Scan(name, folder, one.uid, one.modality))
+        scans.append(Scan(readable(name), folder, one.uid, one.modality))
     return scans
 
 

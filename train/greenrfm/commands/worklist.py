@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ import onnxruntime
 import greenrfm
 from greenrfm.bundle import Bundle
 from greenrfm.commands.answer import Misses
-from greenrfm.commands.scan import Scan, read_one
+from greenrfm.commands.scan import Scan, read_one, readable
 from greenrfm.commands.sources import Found
 from greenrfm.errors import UserError
 from greenrfm.files import write_text
@@ -89,7 +90,9 @@ class Session:
                 result = self._result(scan)
             except UserError as error:
                 self.misses.note(error)
-                self.unreadable[scan.study_id] = Missing(scan.study_id, scan.patient_id, scan.study_date, str(error))
+                self.unreadable[scan.study_id] = Missing(
+                    scan.study_id, scan.patient_id, scan.study_date, readable(error)
+                )
             else:
                 self.results[scan.study_id] = result
                 yield result
@@ -167,12 +170,14 @@ class Session:
                 zero_shot=options.zero_shot,
                 overrule=options.overrule,
             )
+            result = _result_of(scan, reading, volume, key, self._changing)
+            if result.withheld:
+                self._remove_heat_maps(result)
+            elif options.heatmaps is not None:
+                result = self._write_heat_maps(volume, reading, result, options.heatmaps)
         except UserError:
             self._audit(scan, key, began, None)
             raise
-        result = _result_of(scan, reading, volume, key, self._changing)
-        if options.heatmaps is not None and not result.withheld:
-            result = self._write_heat_maps(volume, reading, result, options.heatmaps)
         # First the record, then the reading: none is ever kept without a record.
         self._audit(scan, key, began, result)
         if self.folder is not None:
@@ -199,13 +204,19 @@ class Session:
             for key, maps in shown:
                 picture = heat_picture(volume, maps, key, self.bundle.preprocessing)
                 self.folder.save_picture(result.study_id, key, picture)
-        asked_for = {"query": self.options.query} if self.options.query else {}
         return replace(
             result,
             pictures=tuple(key for key, _ in shown),
             cell_mm=first.cell_size_mm,
-            options={**result.options, **asked_for},
+            options={**result.options, **self._asked()},
         )
+
+    def _remove_heat_maps(self, result: Result) -> None:
+        """Remove what a reading left whose scores somebody overruled, or an earlier bundle did not withhold."""
+        if self.options.heatmaps is not None:
+            shutil.rmtree(self.options.heatmaps / file_name(result.study_id), ignore_errors=True)
+        if self.folder is not None:
+            self.folder.remove_pictures(result.study_id)
 
     def _features(self, reading: Reading) -> dict[str, Features]:
         """Return each plane's feature map if there is a text to look for in it."""
@@ -330,7 +341,7 @@ def _result_of(scan: Scan, reading: Reading, volume: Volume, key: str, options: 
         patient_id=scan.patient_id,
         study_date=scan.study_date,
         series_uid=volume.series_uid or scan.series_uid,
-        source=", ".join(str(path) for path in _images(scan)),
+        source=", ".join(readable(path) for path in _images(scan)),
         read_at=_now(),
         software=greenrfm.__version__,
         scores=tuple(scores),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ PLAIN_KB = 10_000
 # Cases not yet compressed cost each search time, compressing costs seconds: when at least so many wait, and a tenth.
 WAITING = 5_000
 MARKER = "compressing"
+# Where every condition fits at least this share of the cases, a search looks among the best of all for those that fit:
+# so many times as many as should hold the wanted ones if fitting had nothing to do with being similar, up to a limit.
+WIDE = 0.25
+MARGIN = 2.5
+LIMIT = 500
 # Up to so many cases of an excluded patient are dropped after the search, which is faster than a filter.
 DROPPED = 100
 
@@ -117,22 +123,58 @@ class CaseIndex:
                 dropped = self._shard.count(qdrant.CountRequest(filter=qdrant.Filter(must=[patient]), exact=True))
             if dropped > DROPPED:
                 must_not, dropped = [patient], 0
-        request = qdrant.QueryRequest(
-            limit=k + dropped,
-            query=qdrant.Query.Nearest(latent.tolist()),
-            filter=qdrant.Filter(must=must, must_not=must_not) if must or must_not else None,
-            params=qdrant.SearchParams(
-                quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-            ),
-            with_payload=["patient"] if dropped else False,
-            with_vector=False,
-        )
         with _failing(self.folder):
-            found = self._shard.query(request)
+            found = self._best(latent, k + dropped, must, must_not, bool(dropped))
         if dropped:
             excluded = patient_hash(exclude_patient)
             found = [point for point in found if (point.payload or {}).get("patient") != excluded]
         return [(_name(point.id), point.score) for point in found[:k]]
+
+    def _best(
+        self, latent: NDArray[np.float32], count: int, must: list[Any], must_not: list[Any], patients: bool
+    ) -> list[qdrant.ScoredPoint]:
+        """Return the best points that fit, with their patients' hashes if wanted.
+
+        Qdrant lists the points of the rarest condition and asks of each whether it fits before comparing it, which
+        costs more than the comparison where they are many. If enough of the best of all fit, they are the best
+        of those that fit.
+        """
+        if not must and not must_not:
+            return self._scan(latent, count, None, patients)
+        fitting = qdrant.Filter(must=must, must_not=must_not)
+        total, fit, *each = (self._about(one) for one in (None, fitting, *(qdrant.Filter(must=[one]) for one in must)))
+        near = math.ceil(MARGIN * count * total / max(fit, 1))
+        if near <= LIMIT and min(each, default=fit) > WIDE * total:
+            among = qdrant.HasIdCondition({point.id for point in self._scan(latent, near, None, oversampling=1.5)})
+            found = self._scan(latent, count, qdrant.Filter(must=[*must, among], must_not=must_not), patients)
+            if len(found) == count:
+                return found
+        return self._scan(latent, count, fitting, patients)
+
+    def _about(self, fitting: qdrant.Filter | None) -> int:
+        """Return about how many points fit; exact counting takes milliseconds."""
+        return self._shard.count(qdrant.CountRequest(filter=fitting, exact=False))
+
+    def _scan(
+        self,
+        latent: NDArray[np.float32],
+        count: int,
+        fitting: qdrant.Filter | None,
+        patients: bool = False,
+        oversampling: float = OVERSAMPLING,
+    ) -> list[qdrant.ScoredPoint]:
+        return self._shard.query(
+            qdrant.QueryRequest(
+                limit=count,
+                query=qdrant.Query.Nearest(latent.tolist()),
+                filter=fitting,
+                params=qdrant.SearchParams(
+                    quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=oversampling)
+                ),
+                with_payload=["patient"] if patients else False,
+                with_vector=False,
+            )
+        )
 
     def tidy(self) -> None:
         """Compress what was added since the last time, if that is enough to be worth the seconds."""

@@ -54,8 +54,8 @@ def tiles(size: Sequence[int], crop: Sequence[int]) -> list[Size]:
     """Return where tiles of `crop` voxels begin that cover a field of `size` voxels.
 
     They lie at its corners: at four that share no edge, which see all of the field but a block at each of the other
-    four (0.8 % of the field where a crop is 80 % as long as the field, and never body), or at all of them where an
-    axis is not cut. Four were as good as eight on the phantoms (docs/benchmarks.md) and cost half.
+    four (0.8 % of the field each where a crop is 80 % as long as the field, and hardly ever body), or at all of them
+    where an axis is not cut. Four were as good as eight on the phantoms (docs/benchmarks.md) and cost half.
     """
     far = [max(0, whole - part) for whole, part in zip(size, crop, strict=True)]
     corners = itertools.product(*((0, 1) if shift else (0,) for shift in far))

@@ -117,6 +117,7 @@ class LatentRule:
         fitness = bundle.manifest.fitness
         if fitness is None:
             return None
+        bundle.unchanged("reference.npz")
         arrays = bundle.reference()
         center, whitening = (np.asarray(arrays.get(name, np.empty(0)), np.float64) for name in ("center", "whitening"))
         fits = center.shape == (bundle.latent_size,) and whitening.ndim == 2 and whitening.shape[1:] == center.shape

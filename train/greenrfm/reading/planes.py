@@ -44,7 +44,7 @@ def read_planes(
     *,
     heatmaps: bool = False,
     study_id: str = "",
-    field: Field = "padded",
+    field: Field | None = None,
     cancel: onnxruntime.RunOptions | None = None,
 ) -> Reading:
     """Return scores, latent and warnings for the images of one MR study; arguments otherwise as of `Reader.read`.

@@ -18,6 +18,7 @@ from greenrfm.reading.maps import HeatMaps
 from greenrfm.reading.planes import Images, PreparedPlane, as_plane, lacking, prepare_planes
 from greenrfm.reading.reading import FindingScore, Reading, notice
 from greenrfm.reading.speed import Setting, stored
+from greenrfm.reading.zero_shot import prompts_of
 from greenrfm.reading.zero_shot import zero_shot as zero_shot_scores
 from greenrfm.volumes import Prepared, Volume
 
@@ -90,6 +91,8 @@ class Reader:
         Cancelled
             If the read was cancelled.
         """
+        if zero_shot:
+            prompts_of(self.bundle)  # said before the seconds that a reading takes
         options = onnxruntime.RunOptions() if cancel is None else cancel
         self._running = options
         chosen = field or calibrated_field(self.bundle)
@@ -102,6 +105,9 @@ class Reader:
         latent = np.asarray(np.mean([latent for latent, _ in outputs], axis=0), np.float32)
         logits = self.bundle.weight @ latent + self.bundle.bias
         if not all(np.isfinite(array).all() for array in (logits, *(maps for _, maps in outputs if maps is not None))):
+            volumes = (volume,) if isinstance(volume, Volume) else volume.values()
+            if not all(np.isfinite(each.array).all() for each in volumes):
+                raise UserError("the volume holds voxels that are no number; set them to that of air or background")
             raise UserError(
                 f"bundle {self.bundle.folder} gives scores that are not finite; check it: greenrfm bundle check"
             )
@@ -126,8 +132,9 @@ class Reader:
     def text_heatmap(self, text: str, features: Features) -> HeatMaps:
         """Return where a study resembles a free text: text latent · projection · F(x), under the one key "text".
 
-        The mean over the map's cells is the dot product by which the text would be searched. `features` come from
-        `read(..., features=True)`. Raises UserError if the text is empty or the bundle has no text encoder.
+        The mean over the cells of a field seen at once is the dot product by which the text would be searched; of tiles
+        see `HeatMaps`. `features` come from `read(..., features=True)`. Raises UserError if the text is empty or the
+        bundle has no text encoder.
         """
         if not text.strip():
             raise UserError("there is no text to look for; describe a finding")

@@ -107,9 +107,18 @@ def _median_seconds(bundle: Bundle, threads: int | None, half: bool, field: NDAr
 
 def _path(bundle: Bundle, folder: Path | None) -> Path:
     """Return where the choice lies: another processor or onnxruntime is another file."""
-    machine = (platform.node(), platform.machine(), platform.processor(), os.cpu_count(), onnxruntime.__version__)
+    machine = (platform.node(), platform.machine(), _processor(), os.cpu_count(), onnxruntime.__version__)
     name = hashlib.sha256(json.dumps([*machine, bundle.hash]).encode()).hexdigest()[:32]
     return (folder or default_folder()) / f"{name}.json"
+
+
+def _processor() -> str:
+    """Return the processor's name; Linux says it in a file alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
 def default_folder() -> Path:

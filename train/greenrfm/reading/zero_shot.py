@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenrfm.bundle import Bundle
+from greenrfm.bundle.bundle import Prompts
 from greenrfm.errors import UserError
 
 NOT_CALIBRATED = (
@@ -29,17 +30,23 @@ class ZeroShotScore:
         return {"key": self.key, "name": self.name, "probability": self.probability}
 
 
-def zero_shot(bundle: Bundle, latent: NDArray[np.float32]) -> tuple[ZeroShotScore, ...]:
-    """Return a score per finding for a latent (768,): dot products, softmax over each pair, mean over the pairs.
-
-    Raises UserError if the bundle was trained on images alone.
-    """
+def prompts_of(bundle: Bundle) -> Prompts:
+    """Return the encoded prompts; raise UserError if the bundle was trained on images alone."""
     if bundle.prompts is None:
         raise UserError(
             f"bundle {bundle.folder} has no prompts: it was trained on images and labels alone; leave zero-shot out, "
             "or train with reports"
         )
-    margin = (bundle.prompts.positive - bundle.prompts.negative).astype(np.float64) @ latent  # (pairs, findings)
+    return bundle.prompts
+
+
+def zero_shot(bundle: Bundle, latent: NDArray[np.float32]) -> tuple[ZeroShotScore, ...]:
+    """Return a score per finding for a latent (768,): dot products, softmax over each pair, mean over the pairs.
+
+    Raises UserError if the bundle was trained on images alone.
+    """
+    prompts = prompts_of(bundle)
+    margin = (prompts.positive - prompts.negative).astype(np.float64) @ latent  # (pairs, findings)
     probability = (0.5 * (1.0 + np.tanh(0.5 * margin))).mean(axis=0)
     return tuple(
         ZeroShotScore(finding.key, finding.name, float(value))

@@ -27,7 +27,10 @@ class AuditLog:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Write one record; when it returns, neither a kill nor a power cut loses it."""
-        self._stream.write(json.dumps(dict(record), allow_nan=False).encode("ascii") + b"\n")
+        line = memoryview(json.dumps(dict(record), allow_nan=False).encode("ascii") + b"\n")
+        # A disk that is nearly full takes a part and says nothing; the next write says that it is full.
+        while line:
+            line = line[self._stream.write(line) :]
         os.fsync(self._stream.fileno())
 
     def close(self) -> None:

@@ -16,11 +16,18 @@ from greenrfm.locks import Lock
 from greenrfm.results.audit import AuditLog
 from greenrfm.results.result import Result
 
+# What another id's name may end with, and what Windows takes for a device.
+_HASHED = re.compile(r".*-[0-9a-f]{8}|[0-9a-f]{8}", re.DOTALL)
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
 
 def file_name(study_id: str) -> str:
-    """Return the study's id as the name of a file; an id that no file system takes gets a hash behind it."""
+    """Return the study's id as the name of a file, another one for every id.
+
+    An id that no file system takes, or that could be the name of another id, gets a hash behind it.
+    """
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", study_id).lstrip(".")[:80].rstrip(".")
-    if safe == study_id:
+    if safe == study_id and not _HASHED.fullmatch(safe) and not _DEVICE.fullmatch(safe):
         return safe
     return f"{safe}-{hashlib.sha256(study_id.encode()).hexdigest()[:8]}".lstrip("-")
 
@@ -63,6 +70,11 @@ class ResultFolder:
         """Keep the picture of a finding's heat map, a JPEG."""
         with replacing(self._path(study_id, f".{key}.jpg")) as temporary:
             temporary.write_bytes(picture)
+
+    def remove_pictures(self, study_id: str) -> None:
+        """Remove the pictures that an earlier reading of the study left."""
+        for path in self._path(study_id, "").parent.glob(f"{file_name(study_id)}.*.jpg"):
+            path.unlink()
 
     def picture(self, result: Result, key: str) -> bytes:
         """Return the picture of a finding's heat map; raise OSError if somebody took it away."""

@@ -90,11 +90,6 @@ class Result:
         """Return why there are no scores, or ""."""
         return str(self.reading.get("withheld") or "") or ("" if self.scores else "there are no scores")
 
-    @property
-    def query(self) -> str:
-        """Return the free text of which there is a map, or ""."""
-        return str(self.options.get("query", ""))
-
     def to_json(self) -> str:
         """Return the content of the study's file."""
         value = {

@@ -14,6 +14,7 @@ from pathlib import Path
 import highdicom as hd
 import pydicom
 from highdicom import sr
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
@@ -37,6 +38,7 @@ CALLS = {
 }
 _PROCEDURES = {"CT": codes.LN.CTUnspecifiedBodyRegion, "MR": codes.LN.MRIUnspecifiedBodyRegion}
 _SERIES_NUMBER = 9500
+UTF_8 = "ISO_IR 192"
 # Of the source's headers: what must be there with a value, and what may be empty but must be there (type 2).
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality")
 _MAY_BE_EMPTY = (
@@ -106,6 +108,8 @@ def _headers(result: Result, images: Sequence[Path]) -> list[Dataset]:
 
 
 def _report(result: Result, bundle: Bundle, headers: Sequence[Dataset]) -> sr.ComprehensiveSR:
+    # Names of any script, and our own signs beside them; what the source's set cannot say would be lost.
+    _check_character_set(headers[0])
     content = _content(result, bundle, headers)
     # TID 1500 is extensible: what every reader of the report must see stands at its top level.
     said = [*result.notice.splitlines(), *(f"Warning: {warning}." for warning in result.warnings)]
@@ -128,6 +132,7 @@ def _report(result: Result, bundle: Bundle, headers: Sequence[Dataset]) -> sr.Co
         is_verified=False,
         series_description="GreenRFM reading, not for diagnostic use",
         software_versions=result.software,
+        specific_character_set=UTF_8,
     )
     # When it was read, not when this file was written: the same reading gives the same report.
     # In local time, as the times that are copied from the source.
@@ -137,6 +142,15 @@ def _report(result: Result, bundle: Bundle, headers: Sequence[Dataset]) -> sr.Co
         setattr(report, f"{name}Time", read_at.strftime("%H%M%S"))
     report.CompletionFlagDescription = result.withheld[:64] if result.withheld else "All findings scored"
     return report
+
+
+def _check_character_set(header: Dataset) -> None:
+    """Raise ValueError if nobody knows in which character set the header's names are."""
+    terms = header.get("SpecificCharacterSet") or ""
+    for term in [terms] if isinstance(terms, str) else terms:
+        # The first of several is empty where it is the default one, as in Japan.
+        if term and term not in python_encoding:
+            raise ValueError("character set")
 
 
 def _content(result: Result, bundle: Bundle, headers: Sequence[Dataset]) -> sr.MeasurementReport:

@@ -96,7 +96,9 @@ def _pictures(result: Result, pictures: Mapping[str, bytes]) -> str:
     figures = []
     for key, picture in pictures.items():
         score = scores.get(key)
-        title = f"{score.name}: {score.probability:.2f}, {score.call}" if score else f"“{result.query}”"
+        title = (
+            f"{score.name}: {score.probability:.2f}, {score.call}" if score else "text query, not a calibrated score"
+        )
         source = base64.b64encode(picture).decode("ascii")
         figures.append(
             f'<figure><img alt="{escape(title)}" src="data:image/jpeg;base64,{source}">'

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from greenrfm.errors import UserError
+from greenrfm.files import check_name
 from greenrfm.volumes.dicom_series import Series, Slice, listed, scan
 from greenrfm.volumes.volume import Volume, narrow
 
@@ -106,6 +107,7 @@ def _decode(slices: list[Slice]) -> list[NDArray[np.int16] | NDArray[np.float32]
     opened: Path | None = None
     for item in slices:
         if item.path != opened:
+            check_name(item.path)
             try:
                 frames = narrow(sitk.GetArrayFromImage(sitk.ReadImage(str(item.path), imageIO="GDCMImageIO")))
             except RuntimeError as error:

@@ -30,6 +30,8 @@ SAMPLING = "bin-shrink+linear"
 _ROUND_UP = 0.25
 # Slices that are averaged at once.
 _SLAB = 24
+# Of a field as large as the volume. A body of 0.6 × 0.6 × 2 m has a hundredth of it in voxels of 3 mm.
+_MOST_VOXELS = 1 << 28
 # Part of a grid step: forgives the rounding of spacings in files, so that a voxel at the rim does
 # not flip between anatomy and air.
 _TOLERANCE = 1e-3
@@ -149,8 +151,13 @@ class Preprocessing:
         if size is None:
             size = self.size
         elif size == "whole":
-            h, w, d = (math.ceil(length / step - _TOLERANCE) for length, step in zip(extent, grid, strict=True))
+            h, w, d = (max(1, math.ceil(long / step - _TOLERANCE)) for long, step in zip(extent, grid, strict=True))
             size = (h, w, d)
+            if h * w * d > _MOST_VOXELS:
+                raise UserError(
+                    f"the volume is {' × '.join(f'{length:.0f}' for length in extent)} mm large, too large to be seen "
+                    "as a whole; check the spacing in the file, or read the field 'padded'"
+                )
         array = np.full(size, np.float32((low + shift) / scale))
         source = _averaged(placed, grid, clip=self.intensity == "window")
         start = [_first_sample(*axis) for axis in zip(size, grid, source.GetOrigin(), source.GetSpacing(), strict=True)]
@@ -213,7 +220,11 @@ def _averaged(volume: Volume, grid: Spacing, clip: bool) -> sitk.Image:
     The image's axes are the array's, in mm from the volume's centre: the patient's coordinates would
     make rounding depend on the orientation in which the volume was stored.
     """
-    factors = [max(1, int(new / old + _ROUND_UP)) for new, old in zip(grid, volume.spacing, strict=True)]
+    # A block ends with the volume: of a spacing in a wrong unit it could be thousands of times as long.
+    factors = [
+        max(1, min(int(new / old + _ROUND_UP), count))
+        for new, old, count in zip(grid, volume.spacing, volume.shape, strict=True)
+    ]
     depth = volume.shape[2]
     slab = max(1, _SLAB // factors[2]) * factors[2]
     # Slab by slab what is copied stays in the processor's cache, and the memory for it is small.

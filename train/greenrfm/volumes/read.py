@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from pydicom.misc import is_dicom
 
 from greenrfm.errors import UserError
+from greenrfm.files import check_name
 from greenrfm.volumes import dicom
 from greenrfm.volumes.headers import check_header
 from greenrfm.volumes.volume import NO_AIR, Volume, image_affine, narrow, right_angled
@@ -61,6 +62,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read_file(path: Path) -> Volume:
+    check_name(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from greenrfm.errors import UserError
-from greenrfm.files import replacing
+from greenrfm.files import check_name, replacing
 from greenrfm.volumes.volume import Volume, to_image
 
 # Formats of one file: a header with a separate data file could not be replaced in one step.
@@ -22,6 +22,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     path = Path(path)
     if not path.name.lower().endswith(_SUFFIXES):
         raise UserError(f"{path} cannot be written; the name must end in {', '.join(_SUFFIXES)}")
+    check_name(path)
     try:
         with replacing(path) as temporary:
             sitk.WriteImage(to_image(volume), str(temporary), useCompression=not path.name.lower().endswith(".nii"))
