@@ -295,7 +295,8 @@ def test_retry_after_is_kept_to_by_every_thread(server, kind):
             each.result(30)
     times = sorted(request["at"] for request in server.asked)
     assert len(times) == 5
-    assert times[1] - times[0] > 1.0
+    # The date was written before the server was even asked.
+    assert times[1] - times[0] > (1.0 if kind == "seconds" else 0.6)
 
 
 def test_many_threads_share_one_labeler(server):

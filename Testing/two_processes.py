@@ -64,6 +64,9 @@ def main(folder: Path) -> None:
     results["first"] = fabric.all_gather(torch.tensor(int(distributed.first_alone(fabric, write)))).tolist()
     if fabric.is_global_zero:
         torch.save(results, folder / "results.pt")
+    # A process that ends while gloo's threads still listen to the other one is aborted.
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

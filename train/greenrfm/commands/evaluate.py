@@ -128,9 +128,7 @@ def retrieval(
         from greenrfm.findings import LabelTable
 
         states = dict(zip(studies, LabelTable.read(labels).rows(studies), strict=True))
-    latents, texts, misses = _encoded(bundle, studies, cohort, threads)
-    if texts is None and states is None:
-        raise UserError(f"bundle {bundle} reads no text; give --labels to measure image -> image")
+    latents, texts, misses = _encoded(bundle, studies, cohort, threads, needs_text=states is None)
 
     import numpy as np
 
@@ -160,13 +158,15 @@ def retrieval(
 
 
 def _encoded(
-    folder: Path, studies: dict[str, Study], cohort: Path, threads: int | None
+    folder: Path, studies: dict[str, Study], cohort: Path, threads: int | None, needs_text: bool
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Misses]:
     """Return the latents of the volumes and of their reports by study id, and what could not be read."""
     from greenrfm.bundle import TextEncoder
     from greenrfm.commands.scan import open_reader, read_each, scans_of
 
     reader, misses = open_reader(folder, threads), Misses()
+    if needs_text and not reader.bundle.has_text:
+        raise UserError(f"bundle {folder} has no text encoder; give --labels to measure image -> image")
     without = [study.study_id for study in studies.values() if not study.report]
     if without and reader.bundle.has_text:
         raise UserError(f"cohort {cohort}: {len(without)} studies have no report, first {without[0]}; leave them out")

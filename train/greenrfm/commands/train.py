@@ -82,6 +82,8 @@ def train(
 
     plan = load_recipe(recipe)  # before torch is imported, which takes seconds
 
+    import torch
+
     from greenrfm.training import run
     from greenrfm.training.session import CANCEL
     from greenrfm.training.vram import parse_bytes
@@ -110,6 +112,9 @@ def train(
             say=partial(print, file=sys.stderr) if speaks else lambda sentence: None,
             cancel=wish.exists,
         )
+    if torch.distributed.is_initialized():
+        # A process that ends while gloo's threads still listen to the others is aborted.
+        torch.distributed.destroy_process_group()
     if not speaks:
         return
     folder = result.bundle.folder
