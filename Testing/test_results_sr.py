@@ -193,6 +193,17 @@ def test_no_name_of_a_patient_gets_into_what_is_said(greenrfm: Command, bundle: 
     )
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_header_that_dicom_forbids_is_named_without_its_value(
+    greenrfm: Command, bundle: Bundle, tmp_path: Path
+) -> None:
+    write_dicom(chest(1), tmp_path / "ct", SERIES, **WHO | WHEN | {"StudyDate": "2024-13-41"})
+    answer = greenrfm("read", bundle.folder, tmp_path / "ct", "--out", tmp_path / "out", "--sr", tmp_path / "sr")
+    assert answer.code == 1
+    assert "what DICOM forbids (StudyDate)" in answer.err
+    assert "2024-13-41" not in answer.err
+
+
 def test_a_finding_without_a_code_gets_our_own_of_at_most_16_characters() -> None:
     from greenrfm.results.structured_report import finding_code
 

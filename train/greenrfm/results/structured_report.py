@@ -18,6 +18,7 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
+from pydicom.valuerep import validate_value
 
 from greenrfm.bundle import Bundle
 from greenrfm.errors import UserError
@@ -69,11 +70,23 @@ def write_structured_report(result: Result, bundle: Bundle, images: Sequence[Pat
                 report.save_as(temporary, enforce_file_format=True)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         lacking = [name for name in _NEEDED if not headers[0].get(name)]
-        what = f"lack {', '.join(lacking)}" if lacking else f"hold what DICOM forbids ({type(error).__name__})"
+        what = f"lack {', '.join(lacking)}" if lacking else f"hold what DICOM forbids{_forbidden(headers[0])}"
         raise UserError(
             f"study {result.study_id} gets no structured report: the headers of its DICOM series {what}; "
             "export the series again from the archive"
         ) from error
+
+
+def _forbidden(header: Dataset) -> str:
+    """Return which of the attributes that a report copies have a value that DICOM forbids; never the value itself."""
+    wrong = []
+    for name in (*_NEEDED, *_MAY_BE_EMPTY):
+        try:
+            if name in header:
+                validate_value(header[name].VR, header[name].value, pydicom.config.RAISE)
+        except (ValueError, TypeError):
+            wrong.append(name)
+    return f" ({', '.join(wrong)})" if wrong else ""
 
 
 def _instance(path: Path) -> str:
