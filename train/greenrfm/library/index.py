@@ -76,6 +76,7 @@ class CaseIndex:
         if (folder / MARKER).exists():
             raise UserError(f"index {folder} was cut off while it was compressed; open the library again")
         with _failing(folder):
+            _read_ahead(folder)
             return cls(folder, qdrant.EdgeShard.load(str(folder)))
 
     def close(self) -> None:
@@ -257,6 +258,18 @@ def _day(text: str) -> int:
 def _name(point_id: object) -> str:
     # Ids go in as 32 hexadecimal digits and come out as UUIDs.
     return str(point_id).replace("-", "")
+
+
+def _read_ahead(folder: Path) -> None:
+    """Read the compressed latents once, in order.
+
+    Qdrant maps them for access at random and so reads them from the disk page by page: of 100,000 cases that was half
+    of the time of opening (0.6 of 1.3 s).
+    """
+    for path in folder.glob("segments/*/vector_storage/quantized.data"):
+        with path.open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
 
 
 @contextmanager
