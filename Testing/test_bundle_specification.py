@@ -68,7 +68,8 @@ def read(folder: Path, volume: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarr
     latent, features = network.run(["latent", "features"], {"volume": field[None, None]})
     if manifest["training"].get("field") == "tiles":
         assert all(part < whole for part, whole in zip(crop, size, strict=True))
-        corners = [corner for corner in itertools.product((0, 1), repeat=3) if sum(corner) % 2 == 0]
+        assert all(whole <= 2 * part for part, whole in zip(crop, size, strict=True))
+        corners = itertools.product((0, 1), repeat=3)
         begins = [[far * (whole - part) for far, whole, part in zip(one, size, crop, strict=True)] for one in corners]
         parts = [field[tuple(slice(at, at + part) for at, part in zip(begin, crop, strict=True))] for begin in begins]
         latent = np.mean([network.run(["latent"], {"volume": part[None, None]})[0] for part in parts], axis=0)

@@ -146,17 +146,27 @@ def test_resampling_to_another_spacing_hardly_changes_scores(reader: Reader) -> 
 # Tiles
 
 
-def test_tiles_cover_the_field_but_four_of_its_corners() -> None:
-    size, crop = (10, 10, 5), (8, 8, 4)
+SIDES = st.integers(1, 40)
+
+
+@given(size=st.tuples(SIDES, SIDES, SIDES), crop=st.tuples(SIDES, SIDES, SIDES))
+def test_tiles_cover_the_field_and_stay_within(size: tuple[int, int, int], crop: tuple[int, int, int]) -> None:
+    seen = np.zeros(size, bool)
+    crop = tuple(min(part, whole) for part, whole in zip(crop, size, strict=True))
     starts = tiles(size, crop)
-    seen = np.zeros(size, int)
+    assert (
+        len(starts) == len(set(starts)) == np.prod([-(-whole // part) for whole, part in zip(size, crop, strict=True)])
+    )
     for at in starts:
-        seen[tuple(slice(first, first + part) for first, part in zip(at, crop, strict=True))] += 1
-    assert len(starts) == 4
-    assert int((seen == 0).sum()) == 4 * (2 * 2 * 1)
-    assert tiles((8, 8, 4), crop) == [(0, 0, 0)]
-    flat = tiles((10, 10, 4), crop)
-    assert flat == [(0, 0, 0), (0, 2, 0), (2, 0, 0), (2, 2, 0)]
+        assert all(0 <= first <= whole - part for first, whole, part in zip(at, size, crop, strict=True))
+        seen[tuple(slice(first, first + part) for first, part in zip(at, crop, strict=True))] = True
+    assert seen.all()
+
+
+def test_tiles_lie_at_the_corners_of_a_field_that_is_a_little_longer() -> None:
+    assert tiles((10, 10, 4), (8, 8, 4)) == [(0, 0, 0), (0, 2, 0), (2, 0, 0), (2, 2, 0)]
+    assert len(tiles((240, 240, 120), (192, 192, 96))) == 8
+    assert tiles((8, 8, 4), (8, 8, 4)) == [(0, 0, 0)]
 
 
 def test_the_latent_of_tiles_is_their_mean(reader: Reader, bundle: Bundle) -> None:

@@ -51,16 +51,14 @@ class Features:
 
 
 def tiles(size: Sequence[int], crop: Sequence[int]) -> list[Size]:
-    """Return where tiles of `crop` voxels begin that cover a field of `size` voxels.
+    """Return where tiles of `crop` voxels begin that together cover a field of `size` voxels.
 
-    They lie at its corners: at four that share no edge, which see all of the field but a block at each of the other
-    four (0.8 % of the field each where a crop is 80 % as long as the field, and hardly ever body), or at all of them
-    where an axis is not cut. Four were as good as eight on the phantoms (docs/benchmarks.md) and cost half.
+    As few along each axis as cover it, at equal distances from end to end: eight at the corners where a crop is 80 % as
+    long as the field. Four of these would cost half and were as good on the phantoms (docs/benchmarks.md), but leave
+    blocks at four corners unseen.
     """
-    far = [max(0, whole - part) for whole, part in zip(size, crop, strict=True)]
-    corners = itertools.product(*((0, 1) if shift else (0,) for shift in far))
-    chosen = [corner for corner in corners if not all(far) or sum(corner) % 2 == 0]
-    return [(top * far[0], left * far[1], low * far[2]) for top, left, low in chosen]
+    starts = [_begins(max(0, whole - part), -(-whole // part)) for whole, part in zip(size, crop, strict=True)]
+    return [(top, left, low) for top, left, low in itertools.product(*starts)]
 
 
 def stitched(
@@ -85,6 +83,11 @@ def stitched(
         total += values
         weight += np.einsum("i,j,k->ijk", *(trust for _, trust in rows))
     return total / weight
+
+
+def _begins(far: int, count: int) -> list[int]:
+    """Return where `count` parts begin of which the last begins at `far`; one begins at 0."""
+    return [far * number // max(1, count - 1) for number in range(count)]
 
 
 def _weights(count: int, extent: int, shift: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -69,7 +69,7 @@ class Reader:
         heatmaps
             Also say where each logit comes from.
         field
-            "tiles": the bundle's full field, centred on the volume, as the mean over crops at its corners (`tiles`),
+            "tiles": the bundle's full field, centred on the volume, as the mean over crops that cover it (`tiles`),
             each as large as those of its training. "padded": the full field at once, which is faster.
             "crop": its middle, the fastest, and what lies outside is not seen. "whole": as large as the volume.
             None is the one with which the bundle was calibrated.
