@@ -23,6 +23,7 @@ from greenrfm.cohort import Inputs, Study, read_cohort
 from greenrfm.commands.scan import scans_at, scans_of
 from greenrfm.errors import UserError
 from greenrfm.findings import LabelTable
+from greenrfm.library import CaseLibrary
 from greenrfm.networks import DualEncoder, PlaneEncoders, Supervised, VisionAlone, VisionEncoder, VisionExport
 from greenrfm.phantoms.knee_study import draw_knee_study
 from greenrfm.progress import silent
@@ -467,6 +468,20 @@ class TestABundle:
         found = [each["probability"] for each in entry["findings"]]
         if all(probability is not None for probability in found):  # a scan unfit for the bundle shows none
             assert found == pytest.approx([score.probability for score in reading.scores], abs=1e-5)
+
+    def test_makes_a_library_that_can_be_rebuilt_from_all_images(self, folder: Path, bundle: Bundle) -> None:
+        study_id, images = self.study(folder)
+        known = ("--bundle", bundle.folder, "--overrule")
+        added = child("library", "add", "cases", "cohort/cohort.csv", *known, cwd=folder)
+        assert added.code == 0, added.err
+        again = child("library", "rebuild", "cases", *known, "--out", "anew", cwd=folder)
+        assert again.code == 0, again.err
+        with CaseLibrary.open(folder / "cases") as old, CaseLibrary.open(folder / "anew") as new:
+            assert len(old.get(study_id).images) == len(images) > 1
+            assert len(new) == len(old)
+            for (case, latent), (same, read) in zip(old.items(), new.items(), strict=True):
+                assert same == case
+                np.testing.assert_allclose(read, latent, atol=1e-5)
 
     def test_takes_a_single_volume_for_the_sequence_that_is_named(self, folder: Path, bundle: Bundle) -> None:
         study = next(study for study in read_cohort(folder / "cohort" / "cohort.csv") if study.images)

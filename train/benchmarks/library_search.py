@@ -33,6 +33,7 @@ from greenrfm.library.index import CaseIndex
 from greenrfm.library.store import BATCH
 
 SIZE, QUERIES, K = 768, 60, 10
+SEED = 0
 KEYS = tuple(f"finding_{number}" for number in range(18))
 # How often each finding is present: from rare to half of all.
 RATES = np.linspace(0.02, 0.5, len(KEYS))
@@ -46,7 +47,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--index-only", action="store_true", help="no case folders: the index alone, sooner filled")
     parser.add_argument("--like", type=Path, help="library whose latents are imitated")
+    parser.add_argument("--seed", type=int, default=0, help="of cases and queries; the same to fill and to measure")
     arguments = parser.parse_args()
+    global SEED
+    SEED = 4 * arguments.seed
     if arguments.action == "fill":
         fill(arguments.library, arguments.cases, arguments.like, arguments.index_only)
     else:
@@ -55,7 +59,7 @@ def main() -> None:
 
 def latents(count: int, like: Path | None) -> NDArray[np.float32]:
     """Return made latents, float32 (count, 768): Gaussian, or with the moments of the library `like`."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(SEED)
     if like is None:
         return generator.standard_normal((count, SIZE), np.float32)
     real = np.stack([np.load(path, allow_pickle=False) for path in sorted(like.glob("cases/*/latent.npy"))])
@@ -70,20 +74,20 @@ def latents(count: int, like: Path | None) -> NDArray[np.float32]:
 
 def states_of(count: int) -> NDArray[np.int8]:
     """Return 1 (present), 0 (absent) or -2 (not mentioned), (count, findings)."""
-    chance = np.random.default_rng(1).random((count, len(KEYS)))
+    chance = np.random.default_rng(SEED + 1).random((count, len(KEYS)))
     absent = chance > 1 - (1 - RATES) * 0.6
     return np.where(chance < RATES, 1, np.where(absent, 0, -2)).astype(np.int8)
 
 
 def days(count: int) -> NDArray[np.int64]:
     """Return the ordinals of days in ten years."""
-    return np.random.default_rng(2).integers(date(2014, 1, 1).toordinal(), date(2024, 1, 1).toordinal(), count)
+    return np.random.default_rng(SEED + 2).integers(date(2014, 1, 1).toordinal(), date(2024, 1, 1).toordinal(), count)
 
 
 def fill(folder: Path, count: int, like: Path | None, index_only: bool) -> None:
     """Make the library; queries are kept beside it."""
     made, states, when = latents(count + QUERIES, like), states_of(count), days(count)
-    picture = np.random.default_rng(3).bytes(6000)
+    picture = np.random.default_rng(SEED + 3).bytes(6000)
 
     def cases() -> Iterator[tuple[Case, NDArray[np.float32]]]:
         for row in range(count):

@@ -18,7 +18,7 @@ def case_of(study: Study, volume: Volume, states: States, preprocessing: Preproc
 
     The viewer makes a `Study` of what it shows and adds `case_of(…)` with its reading's latent.
     """
-    image = next(iter(study.images.values()), None)
+    images = {name: str(path.absolute()) for name, path in study.images.items()}
     return Case(
         study_id=study.study_id,
         patient_id=study.patient_id,
@@ -28,7 +28,8 @@ def case_of(study: Study, volume: Volume, states: States, preprocessing: Preproc
         modality=volume.modality or study.modality,
         study_date=study.extra.get("study_date", ""),
         series_uid=volume.series_uid or study.extra.get("series_uid", ""),
-        source=str(image.absolute()) if image else "",
+        source=next(iter(images.values()), ""),
+        images=images if len(images) > 1 or "image" not in images else {},
     )
 
 

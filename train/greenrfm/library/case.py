@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Case:
     """One past study.
 
     `states` maps finding keys to what the report says of them (a key may be missing), `thumbnail` is a
-    PNG or empty, `study_date` is `YYYY-MM-DD` or empty, `source` is the file or DICOM folder of the image.
+    PNG or empty, `study_date` is `YYYY-MM-DD` or empty, `source` is the file or DICOM folder of the image, the first
+    one of an MR study. `images` are all of such a study, by the cohort's columns ("image_pd_sagittal").
     """
 
     study_id: str
@@ -41,6 +42,7 @@ class Case:
     study_date: str
     series_uid: str
     source: str = ""
+    images: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def folder_name(study_id: str) -> str:
 
 def entry_of(case: Case) -> dict[str, Any]:
     """Return what case.json holds: everything but the report and the picture."""
-    return {
+    entry: dict[str, Any] = {
         "study_id": case.study_id,
         "patient_id": case.patient_id,
         "modality": case.modality,
@@ -117,12 +119,16 @@ def entry_of(case: Case) -> dict[str, Any]:
         "source": case.source,
         "states": {key: state.name.lower() for key, state in case.states.items()},
     }
+    return entry | {"images": case.images} if case.images else entry
 
 
 def case_from(entry: Any, report: str, thumbnail: bytes) -> Case:
     """Return the case of what `entry_of` made; raise ValueError if it is anything else."""
     if not isinstance(entry, dict) or not isinstance(entry.get("states"), dict):
         raise ValueError("no case")
+    images = entry.get("images", {})
+    if not isinstance(images, dict) or not all(isinstance(path, str) for path in images.values()):
+        raise ValueError("images")
     # Libraries made before there was a source have none.
     texts = {"source": "", **{key: value for key, value in entry.items() if key in TEXTS}}
     if set(texts) != set(TEXTS) or not all(isinstance(text, str) for text in texts.values()):
@@ -140,8 +146,8 @@ def case_from(entry: Any, report: str, thumbnail: bytes) -> Case:
         except UserError:
             raise ValueError("no calendar day") from None
     # A lone surrogate can be read from JSON and written nowhere.
-    "".join([*texts.values(), *states]).encode("utf-8")
-    return Case(states=states, report=report, thumbnail=thumbnail, **texts)
+    "".join([*texts.values(), *states, *images, *images.values()]).encode("utf-8")
+    return Case(states=states, report=report, thumbnail=thumbnail, images=images, **texts)
 
 
 def load_array(path: Path) -> NDArray[Any]:

@@ -19,8 +19,10 @@ from greenrfm.findings import State
 from greenrfm.library.case import Case, folder_name, iso_date
 
 KEYWORDS = ("present", "absent", "modality", "patient")
-# Candidates of the compressed pass that are compared again by their float32 latents, for each case asked for.
-OVERSAMPLING = 4.0
+# Candidates of the compressed pass that are compared again by their float32 latents, for each case asked for; and for
+# each of the near ones among which fitting ones are looked for (docs/library.md says what others find and cost).
+OVERSAMPLING = 64.0
+NEAR_OVERSAMPLING = 6.0
 # Kilobytes of latents that are compared one by one before Qdrant compresses them.
 PLAIN_KB = 10_000
 # Cases not yet compressed cost each search time, compressing costs seconds: when at least so many wait, and a tenth.
@@ -57,7 +59,7 @@ class CaseIndex:
             # No graph (m = 0): see `query`.
             hnsw_config=qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000),
             quantization_config=qdrant.TurboQuantQuantizationConfig(
-                bits=qdrant.TurboQuantBitSize.Bits4, memory=qdrant.Memory.Pinned
+                bits=qdrant.TurboQuantBitSize.Bits2, memory=qdrant.Memory.Pinned
             ),
             optimizers=qdrant.EdgeOptimizersConfig(indexing_threshold=PLAIN_KB),
         )
@@ -111,7 +113,7 @@ class CaseIndex:
     ) -> list[tuple[str, float]]:
         """Return folder names and dot products of the `k` best cases, best first.
 
-        All cases are compared in four bits a number (TurboQuant), and the best `OVERSAMPLING * k` again by
+        All cases are compared in two bits a number (TurboQuant), and the best `OVERSAMPLING * k` again by
         their float32 latents, so that scores are exact. There is no graph: raw dot products are no metric,
         and Qdrant's graph found only 86 % of the true ten among 10,000 random latents of 768 numbers
         (measured with train/benchmarks/library_search.py: docs/library.md).
@@ -146,7 +148,8 @@ class CaseIndex:
         total, fit, *each = (self._about(one) for one in (None, fitting, *(qdrant.Filter(must=[one]) for one in must)))
         near = math.ceil(MARGIN * count * total / max(fit, 1))
         if near <= LIMIT and min(each, default=fit) > WIDE * total:
-            among = qdrant.HasIdCondition({point.id for point in self._scan(latent, near, None, oversampling=1.5)})
+            oversampling = max(NEAR_OVERSAMPLING, OVERSAMPLING * count / near)
+            among = qdrant.HasIdCondition({point.id for point in self._scan(latent, near, None, False, oversampling)})
             found = self._scan(latent, count, qdrant.Filter(must=[*must, among], must_not=must_not), patients)
             if len(found) == count:
                 return found
