@@ -27,6 +27,7 @@ from greenrfm.evaluation import (
     evaluate_classification,
     evaluate_scores,
     hit_rate,
+    intervals,
     localise,
     mean_average_precision,
     recall_at_k,
@@ -230,6 +231,76 @@ def test_intervals_cover_the_true_auroc_about_as_often_as_they_say() -> None:
         covered += low <= true_auroc <= high
     # 95 % nominal; 150 repeats have a standard error of 2 %.
     assert 0.88 <= covered / 150 <= 0.99
+
+
+def naive_measures(positive: NDArray[np.bool_], score: Floats, low: float, high: float) -> dict[str, float]:
+    """Return the measures of the studies as they stand there, copies and all, by scikit-learn and by counting."""
+    called, decided = score >= high, (score >= high) | (score < low)
+    found, free = called[positive], ~called[~positive]
+    bins = np.minimum((score * 10).astype(int), 9)
+    values = {
+        "f1": metrics.f1_score(positive, called, zero_division=0) if positive.any() else np.nan,
+        "sensitivity": found.mean() if positive.any() else np.nan,
+        "specificity": free.mean() if (~positive).any() else np.nan,
+        "coverage": decided.mean(),
+        "brier": np.mean((score - positive) ** 2),
+        "ece": sum(abs((positive - score)[bins == index].sum()) for index in range(10)) / len(score),
+    }
+    for name, chosen, right in (("sensitivity", positive, called), ("specificity", ~positive, ~called)):
+        sure = decided & chosen
+        values[f"{name}_decided"] = right[sure].mean() if sure.any() else np.nan
+    if positive.all() or not positive.any():
+        names = ("auroc", "average_precision", "sensitivity_at_specificity", "specificity_at_sensitivity")
+        return {**values, **dict.fromkeys(names, np.nan)}
+    alarms, hits, _ = metrics.roc_curve(positive, score, drop_intermediate=False)
+    return {
+        **values,
+        "auroc": metrics.roc_auc_score(positive, score),
+        "average_precision": metrics.average_precision_score(positive, score),
+        "sensitivity_at_specificity": hits[1 - alarms >= 0.9 - 1e-9].max(),
+        "specificity_at_sensitivity": (1 - alarms)[hits >= 0.9 - 1e-9].max(),
+    }
+
+
+def test_intervals_are_those_of_copying_the_drawn_patients_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    resamples, studies, patients = 60, 90, 40
+    probabilities, states, keys = cohort(10, studies, 3)
+    # The last finding is so rare that some resamples have none.
+    states[:, 2] = State.ABSENT
+    states[:2, 2] = State.PRESENT
+    patient_of = np.r_[np.arange(patients), np.random.default_rng(1).integers(0, patients, studies - patients)]
+    ids = [f"p{patient:02}" for patient in patient_of]
+    low, high = dict.fromkeys(keys, 0.25), dict.fromkeys(keys, 0.5)
+    monkeypatch.setattr(intervals, "_BLOCK", 7 * studies)  # several blocks, the last one smaller
+    told: list[int] = []
+    result = evaluate_classification(
+        probabilities,
+        states,
+        keys,
+        patient_ids=ids,
+        thresholds=high,
+        absent_below=low,
+        bootstraps=resamples,
+        seed=3,
+        progress=lambda stage, done, total, metrics=None: told.append(done),
+    )
+    assert told == [*range(7, resamples, 7), resamples]
+
+    draws = np.random.default_rng(3).multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    lacking = 0
+    for column, key in enumerate(keys):
+        naive: dict[str, list[float]] = {}
+        for drawn in draws:
+            copied = np.repeat(np.arange(studies), drawn[patient_of])
+            copied = copied[states[copied, column] >= 0]
+            positive = states[copied, column] == State.PRESENT
+            lacking += not positive.any()
+            for name, value in naive_measures(positive, probabilities[copied, column], 0.25, 0.5).items():
+                naive.setdefault(name, []).append(value)
+        for name, values in naive.items():
+            got = result["findings"][key]["intervals"][name]
+            assert got == pytest.approx(np.nanquantile(values, [0.025, 0.975]), abs=1e-12), (key, name)
+    assert lacking > 3
 
 
 def test_150_studies_12_findings_500_resamples_take_less_than_3_seconds() -> None:

@@ -10,9 +10,13 @@ import typer
 from greenrfm.commands.answer import Misses, print_json
 from greenrfm.commands.show import display
 from greenrfm.errors import UserError
+from greenrfm.progress import silent
 
 if TYPE_CHECKING:
     from greenrfm.cohort import Study
+
+# With so many scores the intervals take seconds, and progress is shown.
+LONG = 100_000
 
 app = typer.Typer(no_args_is_help=True, help="Measures with intervals.")
 
@@ -75,7 +79,11 @@ def scores(
     if validation is not None:
         operating = thresholds_from_validation(*validation, specificity, apart_from=scores)
     pairs = match(scores, labels, per, read_cohort(cohort) if cohort is not None else None)
-    result = evaluate_pairs(pairs, thresholds=operating, specificity=specificity, sensitivity=sensitivity)
+    with display() as show:
+        progress = show if pairs.states.size >= LONG else silent
+        result = evaluate_pairs(
+            pairs, thresholds=operating, specificity=specificity, sensitivity=sensitivity, progress=progress
+        )
     page = None
     if out is not None:
         from greenrfm.evaluation.page import write_scores_page

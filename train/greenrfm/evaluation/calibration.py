@@ -9,23 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenrfm.evaluation.intervals import BOOTSTRAPS, LEVEL, Floats, Measures, bootstrap, percentile_interval, ratio
-from greenrfm.evaluation.ranking import Bools
 from greenrfm.findings import State
+from greenrfm.progress import Progress, silent
 
 ECE_BINS = 10
 SIMULATIONS = 1000
 # One block of simulated outcomes stays below 32 MB.
 _BLOCK = 4_000_000
-
-
-def weighted_ece(positive: Bools, probabilities: Floats, weights: Floats, bins: int = ECE_BINS) -> Floats:
-    """Return the expected calibration error (B,) over `bins` equal bins of [0, 1] (Naeini et al. 2015).
-
-    In a small cohort its value, and more so its resampled values, lie above that of the same model in a large one.
-    """
-    member = _member(probabilities, bins)
-    gap = member * (positive.astype(np.float64) - probabilities)[:, None]
-    return ratio(np.abs(weights @ gap).sum(axis=1), weights.sum(axis=1))
 
 
 def reliability_bin(probabilities: Floats, bins: int = ECE_BINS) -> NDArray[np.intp]:
@@ -34,7 +24,11 @@ def reliability_bin(probabilities: Floats, bins: int = ECE_BINS) -> NDArray[np.i
 
 
 def perfect_ece(
-    probabilities: Floats, bins: int = ECE_BINS, simulations: int = SIMULATIONS, seed: int = 0
+    probabilities: Floats,
+    bins: int = ECE_BINS,
+    simulations: int = SIMULATIONS,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Return the ECE (simulations,) of a model that is calibrated perfectly and says exactly these probabilities (N,).
 
@@ -42,13 +36,15 @@ def perfect_ece(
     remains is chance: no model of that N can be expected to lie below it.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64).ravel()
-    member = _member(probabilities, bins)
+    member = np.zeros((len(probabilities), bins))
+    member[np.arange(len(probabilities)), reliability_bin(probabilities, bins)] = 1.0
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // max(1, len(probabilities)))
     blocks = []
     for start in range(0, simulations, step):
         drawn = rng.random((min(step, simulations - start), len(probabilities))) < probabilities
         blocks.append(np.abs((drawn - probabilities) @ member).sum(axis=1) / len(probabilities))
+        progress("simulate perfect calibration", min(start + step, simulations), simulations)
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
@@ -60,6 +56,7 @@ def pooled_calibration(
     bootstraps: int = BOOTSTRAPS,
     simulations: int = SIMULATIONS,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the calibration of all findings together, with the ECE of a perfectly calibrated model beside it.
 
@@ -105,9 +102,9 @@ def pooled_calibration(
         }
 
     units = list(patient_ids) if patient_ids is not None else [str(row) for row in range(studies)]
-    point, again = bootstrap(measure, units, bootstraps, seed)
+    point, again = bootstrap(measure, units, bootstraps, seed, progress, "resample calibration")
     names = ("ece", "brier", "mean_probability", "prevalence")
-    perfect = perfect_ece(said, simulations=simulations, seed=seed)
+    perfect = perfect_ece(said, simulations=simulations, seed=seed, progress=progress)
     ece = float(point["ece"][0])
     return {
         "pairs": len(said),
@@ -132,9 +129,3 @@ def pooled_calibration(
             for index in np.flatnonzero(count.sum(axis=0)).tolist()
         ],
     }
-
-
-def _member(probabilities: Floats, bins: int) -> Floats:
-    member = np.zeros((len(probabilities), bins))
-    member[np.arange(len(probabilities)), reliability_bin(probabilities, bins)] = 1.0
-    return member

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from greenrfm.evaluation.calibration import weighted_ece
+from greenrfm.evaluation.calibration import ECE_BINS, reliability_bin
 from greenrfm.evaluation.intervals import (
     BOOTSTRAPS,
     Floats,
@@ -18,8 +19,9 @@ from greenrfm.evaluation.intervals import (
     describe_macro,
     ratio,
 )
-from greenrfm.evaluation.ranking import Bools, weighted_ranking
+from greenrfm.evaluation.ranking import Bools, Ranking
 from greenrfm.findings import State
+from greenrfm.progress import Progress, silent
 
 MEASURES = (
     "auroc",
@@ -35,6 +37,7 @@ MEASURES = (
 # Where a call may be indeterminate: the share decided, and how good those calls are.
 DECIDED = ("coverage", "sensitivity_decided", "specificity_decided")
 STATED = 0.9
+_UNDECIDED, _SAID_ABSENT, _CALLED = range(3)
 
 
 def evaluate_classification(
@@ -50,6 +53,7 @@ def evaluate_classification(
     sensitivity: float = STATED,
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return the measures of every finding and their macro mean, with 95 % bootstrap intervals.
 
@@ -102,24 +106,19 @@ def evaluate_classification(
     three = calls is not None or absent_below is not None
     names = (*MEASURES, *DECIDED) if three else MEASURES
 
-    def one(column: int, weights: Floats) -> Measures:
-        rows = np.flatnonzero(known[:, column])
-        positive, scores, weight = present[rows, column], probabilities[rows, column], weights[:, rows]
-        return {
-            **weighted_ranking(positive, scores, weight, specificity, sensitivity),
-            "brier": ratio(weight @ (scores - positive) ** 2, weight.sum(axis=1)),
-            "ece": weighted_ece(positive, scores, weight),
-            **_decisions(positive, called[rows, column], decided[rows, column], weight),
-        }
+    each = [
+        _Finding(known[:, column], present[:, column], probabilities[:, column], called[:, column], decided[:, column])
+        for column in range(len(keys))
+    ]
 
     def measure(weights: Floats) -> Measures:
-        columns = [one(column, weights) for column in range(len(keys))]
+        columns = [finding.measures(weights, specificity, sensitivity) for finding in each]
         return {
             name: np.stack([column[name] for column in columns], axis=1) if columns else np.empty((len(weights), 0))
             for name in names
         }
 
-    point, replicates = bootstrap(measure, patients, bootstraps, seed)
+    point, replicates = bootstrap(measure, patients, bootstraps, seed, progress)
     findings = describe_findings(keys, point, replicates)
     left_out: dict[str, str] = {}
     for column, key in enumerate(keys):
@@ -154,19 +153,42 @@ def _limits(keys: Sequence[str], thresholds: float | Mapping[str, float]) -> dic
     return {key: float(thresholds[key] if isinstance(thresholds, Mapping) else thresholds) for key in keys}
 
 
-def _decisions(positive: Bools, called: Bools, decided: Bools, weights: Floats) -> Measures:
-    """Return what the calls of one finding are worth, (B,) each; a study that is not `called` counts as not present."""
-    true_positive, false_negative = weights @ (positive & called), weights @ (positive & ~called)
-    false_positive, true_negative = weights @ (~positive & called), weights @ (~positive & ~called)
-    positives = true_positive + false_negative
-    f1 = ratio(2 * true_positive, 2 * true_positive + false_positive + false_negative)
-    said_absent = decided & ~called
-    rejected = weights @ (~positive & said_absent)
-    return {
-        "f1": np.where(positives > 0, f1, np.nan),
-        "sensitivity": ratio(true_positive, positives),
-        "specificity": ratio(true_negative, true_negative + false_positive),
-        "coverage": ratio(weights @ decided, weights.sum(axis=1)),
-        "sensitivity_decided": ratio(true_positive, true_positive + weights @ (positive & said_absent)),
-        "specificity_decided": ratio(rejected, rejected + false_positive),
-    }
+class _Finding:
+    """One finding's known studies, prepared once, so that a resample costs two sparse products."""
+
+    def __init__(self, known: Bools, present: Bools, probabilities: Floats, called: Bools, decided: Bools) -> None:
+        """Prepare the ranking and the sums that the other measures need; all are (N,)."""
+        self._rows = np.flatnonzero(known)
+        positive, said = present[self._rows], probabilities[self._rows]
+        self._ranking = Ranking(positive, said)
+        # A study adds 1 to its kind of decision, its gap to its bin of calibration, and its error to their sum.
+        decision = 3 * positive + np.where(called, _CALLED, np.where(decided, _SAID_ABSENT, _UNDECIDED))[self._rows]
+        groups = (decision, 6 + reliability_bin(said), np.full(len(said), 6 + ECE_BINS))
+        values = (np.ones(len(said)), positive - said, (positive - said) ** 2)
+        cells = (np.concatenate(groups), np.tile(np.arange(len(said)), 3))
+        self._sum = csr_array((np.concatenate(values), cells), shape=(7 + ECE_BINS, len(said)))
+
+    def measures(self, weights: Floats, specificity: float, sensitivity: float) -> Measures:
+        """Return every measure, (B,) each; a study that is not called present counts as not present."""
+        weights = weights.T[self._rows]
+        curve, sums = self._ranking.curve(weights), self._sum @ weights
+        absent, present = sums[:3], sums[3:6]
+        positives, negatives = present.sum(axis=0), absent.sum(axis=0)
+        total = positives + negatives
+        hits, alarms = present[_CALLED], absent[_CALLED]
+        missed, rejected = present[_SAID_ABSENT], absent[_SAID_ABSENT]
+        return {
+            "auroc": curve.auroc(),
+            "average_precision": curve.average_precision(),
+            "sensitivity_at_specificity": curve.sensitivity_at(specificity),
+            "specificity_at_sensitivity": curve.specificity_at(sensitivity),
+            "f1": np.where(positives > 0, ratio(2 * hits, hits + alarms + positives), np.nan),
+            "sensitivity": ratio(hits, positives),
+            "specificity": ratio(negatives - alarms, negatives),
+            "coverage": ratio(hits + alarms + missed + rejected, total),
+            "sensitivity_decided": ratio(hits, hits + missed),
+            "specificity_decided": ratio(rejected, rejected + alarms),
+            "brier": ratio(sums[-1], total),
+            # Naeini et al. 2015. A resampled ECE lies above the cohort's, and a small cohort's above a large one's.
+            "ece": ratio(np.abs(sums[6:-1]).sum(axis=0), total),
+        }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from greenrfm.progress import Progress, silent
 
 Floats = NDArray[np.float64]
 # name of a measure -> (replicates, findings); NaN where the measure is not defined.
@@ -14,8 +17,8 @@ Measures = dict[str, Floats]
 
 BOOTSTRAPS = 1000
 LEVEL = 0.95
-# One block of weights stays below 32 MB, so a large cohort costs time and not memory.
-_BLOCK = 4_000_000
+# One block of weights is 8 MB: a large cohort costs time and not memory, and most of a block stays in the cache.
+_BLOCK = 1_000_000
 
 
 def bootstrap(
@@ -23,13 +26,16 @@ def bootstrap(
     patient_ids: Sequence[str],
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
+    progress: Progress = silent,
+    stage: str = "resample patients",
 ) -> tuple[Measures, Measures]:
     """Return a measure's values on the cohort and on cohorts resampled by patient.
 
     Drawing patients with replacement is the same as weighting each study by how often its patient
     was drawn, so `measure` receives weights of shape (B, N studies) and returns (B, F) per name; all
     weights 1 is the cohort itself. All studies of a patient move together, because two studies of
-    one patient are not independent (Efron & Tibshirani 1993, chapter 8).
+    one patient are not independent (Efron & Tibshirani 1993, chapter 8). The weights lie in memory as
+    (N studies, B), a block of resamples at a time.
 
     Returns `({name: (F,)}, {name: (bootstraps, F)})`; with fewer than two patients there is nothing to
     resample and the second has no rows. Raises ValueError for an empty cohort.
@@ -42,16 +48,31 @@ def bootstrap(
     count = len(patients)
     blocks: list[Measures] = []
     if count > 1:
-        rng = np.random.default_rng(seed)
+        drawn = _drawn(count, bootstraps, seed)
         step = max(1, _BLOCK // studies)
         for start in range(0, bootstraps, step):
-            draws = rng.multinomial(count, np.full(count, 1 / count), size=min(step, bootstraps - start))
-            blocks.append(measure(draws[:, patient_of].astype(np.float64)))
+            block = np.ascontiguousarray(drawn[start : start + step].T, dtype=np.float64)
+            blocks.append(measure(block[patient_of].T))
+            progress(stage, min(start + step, bootstraps), bootstraps)
     replicates = {
         name: np.concatenate([block[name] for block in blocks]) if blocks else np.empty((0, *values.shape))
         for name, values in point.items()
     }
     return point, replicates
+
+
+@lru_cache(maxsize=1)
+def _drawn(patients: int, bootstraps: int, seed: int) -> NDArray[np.uint8]:
+    """Return how often each resample draws each patient, (bootstraps, patients), at a byte each.
+
+    The last answer is kept: one evaluation resamples the same patients for several measures.
+    """
+    rng, share = np.random.default_rng(seed), np.full(patients, 1 / patients)
+    drawn = np.empty((bootstraps, patients), np.uint8)
+    for row in drawn:
+        # Nobody is drawn 256 times: the chance is below 1 in 256! for each.
+        row[:] = rng.multinomial(patients, share)
+    return drawn
 
 
 def percentile_interval(replicates: Floats) -> list[float] | None:

@@ -6,8 +6,11 @@ of the ranking: no order among them is in anyone's favour.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from greenrfm.evaluation.intervals import Floats, ratio
 
@@ -28,13 +31,7 @@ def weighted_auroc(positive: Bools, scores: Floats, weights: Floats) -> Floats:
     It is the share of (present, absent) pairs in which the present study has the higher score, ties
     counting one half (Hanley & McNeil 1982), summed over groups of equal scores.
     """
-    return _auroc(*_by_score(positive, scores, weights))
-
-
-def _auroc(above: Floats, below: Floats) -> Floats:
-    positives, negatives = above.sum(axis=1), below.sum(axis=1)
-    lower = negatives[:, None] - np.cumsum(below, axis=1)
-    return ratio((above * (lower + 0.5 * below)).sum(axis=1), positives * negatives)
+    return Ranking(positive, scores).curve(weights.T).auroc()
 
 
 def weighted_average_precision(positive: Bools, scores: Floats, weights: Floats) -> Floats:
@@ -42,15 +39,7 @@ def weighted_average_precision(positive: Bools, scores: Floats, weights: Floats)
 
     Without interpolation, and equal scores form one level, as in scikit-learn.
     """
-    return _average_precision(*_by_score(positive, scores, weights))
-
-
-def _average_precision(gained: Floats, false: Floats) -> Floats:
-    positives, negatives = gained.sum(axis=1), false.sum(axis=1)
-    called = np.cumsum(gained + false, axis=1)
-    # Levels before the first drawn study have nothing called; they gain nothing either.
-    precision = np.cumsum(gained, axis=1) / np.where(called > 0, called, 1.0)
-    return ratio((gained * precision).sum(axis=1), np.where(negatives > 0, positives, 0.0))
+    return Ranking(positive, scores).curve(weights.T).average_precision()
 
 
 def sensitivity_at_specificity(positive: Bools, scores: Floats, weights: Floats, specificity: float) -> Floats:
@@ -59,8 +48,7 @@ def sensitivity_at_specificity(positive: Bools, scores: Floats, weights: Floats,
     Points are not joined: only what some threshold really reaches counts. It says how the scores rank; whoever decides
     by a threshold must take it from other studies than those measured.
     """
-    sensitivity, reached = _curve(*_by_score(positive, scores, weights))
-    return _best(sensitivity, reached, specificity)
+    return Ranking(positive, scores).curve(weights.T).sensitivity_at(specificity)
 
 
 def specificity_at_sensitivity(positive: Bools, scores: Floats, weights: Floats, sensitivity: float) -> Floats:
@@ -68,49 +56,64 @@ def specificity_at_sensitivity(positive: Bools, scores: Floats, weights: Floats,
 
     Points are not joined, as in `sensitivity_at_specificity`.
     """
-    reached, specificity = _curve(*_by_score(positive, scores, weights))
-    return _best(specificity, reached, sensitivity)
+    return Ranking(positive, scores).curve(weights.T).specificity_at(sensitivity)
 
 
-def weighted_ranking(
-    positive: Bools, scores: Floats, weights: Floats, specificity: float, sensitivity: float
-) -> dict[str, Floats]:
-    """Return the four measures of this file by name, (B,) each, for the cost of sorting once."""
-    levels = _by_score(positive, scores, weights)
-    hits, free = _curve(*levels)
-    return {
-        "auroc": _auroc(*levels),
-        "average_precision": _average_precision(*levels),
-        "sensitivity_at_specificity": _best(hits, free, specificity),
-        "specificity_at_sensitivity": _best(free, hits, sensitivity),
-    }
+class Ranking:
+    """The studies sorted by score, once for all resamples, so that each of them costs one sparse product."""
+
+    def __init__(self, positive: Bools, scores: Floats) -> None:
+        """Sort studies by `scores` (N,); `positive` (N,) says which have the finding."""
+        order = np.argsort(-scores, kind="stable")
+        ordered, present = scores[order], positive[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(order)])
+        # Levels without a present study can be one: a threshold between them is never better than the one above.
+        gains = np.add.reduceat(present, starts, dtype=np.intp) > 0 if len(starts) else np.empty(0, bool)
+        opens = gains | np.r_[True, gains[:-1]][: len(gains)]
+        # Level 0 is empty: the point of the curve at which nothing is called.
+        level = np.repeat(np.cumsum(opens), np.diff(np.r_[starts, len(order)]))
+        self._levels = int(level[-1]) + 1 if len(level) else 1
+        cell = 2 * level + present
+        self._sum = csr_array((np.ones(len(order)), (cell, order)), shape=(2 * self._levels, len(order)))
+
+    def curve(self, weights: Floats) -> Curve:
+        """Return the curve of each resample, from `weights` (N, B), a column per resample."""
+        counts = (self._sum @ weights).reshape(self._levels, 2, -1)
+        passed = np.cumsum(counts, axis=0)
+        return Curve(counts[:, 1], counts[:, 0], passed[:, 1], passed[:, 0])
 
 
-def _curve(above: Floats, below: Floats) -> tuple[Floats, Floats]:
-    """Return sensitivity and specificity (B, levels + 1) from calling nothing to calling everything."""
-    positives, negatives = above.sum(axis=1, keepdims=True), below.sum(axis=1, keepdims=True)
-    sensitivity = ratio(np.cumsum(above, axis=1), positives)
-    specificity = 1 - ratio(np.cumsum(below, axis=1), negatives)
-    nothing = np.zeros((len(above), 1))
-    return np.hstack([nothing, sensitivity]), np.hstack([1 + nothing, specificity])
+@dataclass(frozen=True)
+class Curve:
+    """Present and absent weight at each level, highest score first, and down to it: (levels, B) each."""
 
+    present: Floats
+    absent: Floats
+    hits: Floats
+    alarms: Floats
 
-def _best(wanted: Floats, stated: Floats, at_least: float) -> Floats:
-    allowed = stated >= at_least - _ROUNDING
-    best = np.where(allowed, wanted, -np.inf).max(axis=1)
-    missing = np.isnan(wanted).any(axis=1) | np.isnan(stated).any(axis=1)
-    return np.where(missing, np.nan, best)
+    def auroc(self) -> Floats:
+        """Return what `weighted_auroc` says."""
+        below = self.alarms[-1] - self.alarms + 0.5 * self.absent
+        return ratio(np.einsum("lb,lb->b", self.present, below), self.hits[-1] * self.alarms[-1])
 
+    def average_precision(self) -> Floats:
+        """Return what `weighted_average_precision` says."""
+        # Levels before the first drawn study have nothing called; they gain nothing either.
+        called = self.hits + self.alarms
+        precision = self.hits / np.where(called > 0, called, 1.0)
+        gained = np.einsum("lb,lb->b", self.present, precision)
+        return ratio(gained, np.where(self.alarms[-1] > 0, self.hits[-1], 0.0))
 
-def _by_score(positive: Bools, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return the weight of present and of absent studies per distinct score, highest first: (B, levels)."""
-    if not len(scores):
-        return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    ordered = np.asarray(scores)[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    weights, positive = weights[:, order], positive[order]
-    return (
-        np.add.reduceat(weights * positive, starts, axis=1),
-        np.add.reduceat(weights * ~positive, starts, axis=1),
-    )
+    def sensitivity_at(self, specificity: float) -> Floats:
+        """Return what `sensitivity_at_specificity` says."""
+        allowed = self.alarms <= (1 - specificity + _ROUNDING) * self.alarms[-1]
+        return self._defined(ratio(np.where(allowed, self.hits, 0.0).max(axis=0), self.hits[-1]))
+
+    def specificity_at(self, sensitivity: float) -> Floats:
+        """Return what `specificity_at_sensitivity` says."""
+        allowed = self.hits >= (sensitivity - _ROUNDING) * self.hits[-1]
+        return self._defined(1 - ratio(np.where(allowed, self.alarms, np.inf).min(axis=0), self.alarms[-1]))
+
+    def _defined(self, values: Floats) -> Floats:
+        return np.where((self.hits[-1] > 0) & (self.alarms[-1] > 0), values, np.nan)

@@ -19,6 +19,7 @@ from greenrfm.evaluation.operating import Operating
 from greenrfm.evaluation.reconstructions import Unit, volumes_from
 from greenrfm.evaluation.score_table import ScoreTable
 from greenrfm.findings import LabelTable
+from greenrfm.progress import Progress, silent
 
 FALLBACK = 0.5
 
@@ -79,6 +80,7 @@ def evaluate_pairs(
     sensitivity: float = STATED,
     bootstraps: int = BOOTSTRAPS,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Return how well scores agree with labels: `{"n", "macro": {"auroc", …}, "findings": {…}, …}`.
 
@@ -102,12 +104,13 @@ def evaluate_pairs(
         sensitivity=sensitivity,
         bootstraps=bootstraps,
         seed=seed,
+        progress=progress,
     )
     own = f"probability {FALLBACK}" if scores.calls is None else "the calls in the scores file"
     return {
         **result,
         "pooled": pooled_calibration(
-            scores.probabilities, pairs.states, pairs.patients, bootstraps=bootstraps, seed=seed
+            scores.probabilities, pairs.states, pairs.patients, bootstraps=bootstraps, seed=seed, progress=progress
         ),
         "thresholds_from": own if operating is None else operating.source,
         **pairs.facts,
