@@ -18,7 +18,9 @@ from command_line import ROOT, Answer, Command, blocked, chest, child, make_coho
 from dicom_files import write_dicom
 from greenrfm.bundle import Bundle
 from greenrfm.evaluation import ScoreTable
+from greenrfm.reading import speed
 from greenrfm.results import ResultFolder, read_audit
+from greenrfm.training.half import add_half
 from greenrfm.volumes import Volume, read_volume, write_volume
 from make_tiny_bundle import make_tiny_bundle
 
@@ -259,6 +261,46 @@ def test_no_file_names_a_patient_where_that_is_not_wanted(greenrfm: Command, bun
     answer = greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out, "--no-patient-ids", "--json")
     assert answer.json[1]["prior"]["study"] == "s0"
     assert not [path for path in out.rglob("*") if path.is_file() and b"MRN-4711" in path.read_bytes()]
+
+
+def test_what_an_earlier_run_said_of_other_patients_is_forgotten_too(
+    greenrfm: Command, bundle: Bundle, tmp_path: Path
+) -> None:
+    cohort, out = patients(tmp_path, 4), tmp_path / "out"
+    text = cohort.read_text("utf-8").replace(",p0,", ",MRN-4711,")
+    cohort.write_text(text, "utf-8")
+    assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out).code == 0
+    cohort.write_text("\n".join(line for line in text.splitlines() if "MRN-4711" not in line) + "\n", "utf-8")
+    assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out, "--no-patient-ids").code == 0
+    assert not [path for path in out.rglob("*") if path.is_file() and b"MRN-4711" in path.read_bytes()]
+
+
+def test_studies_whose_files_would_be_one_are_refused(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:
+    cohort, out = patients(tmp_path, 2), tmp_path / "out"
+    cohort.write_text(cohort.read_text("utf-8").replace("\ns1,", "\nS0,"), "utf-8")
+    assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out).code == 0
+    # What a disk looks like that takes "studies" and "STUDIES" for one.
+    (out / "STUDIES").mkdir(exist_ok=True)
+    answer = greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out)
+    assert answer.code == 1
+    assert "studies s0 and S0 differ only in capital letters" in answer.err
+
+
+def test_half_precision_is_in_the_record(
+    greenrfm: Command, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(speed.VARIABLE, str(tmp_path / "speed"))
+    half = add_half(bundle, tmp_path / "half")
+    command = ("read", half.folder, "--cohort", patients(tmp_path, 1), "--out", tmp_path / "out")
+    assert greenrfm(*command).code == 0
+    path = speed._path(half, None)
+    path.parent.mkdir()
+    path.write_text(json.dumps({"threads": 1, "half": True, "seconds": 1.0}))
+    assert speed.stored(half) == speed.Setting(1, True, 1.0)
+    assert greenrfm(*command).code == 0
+    # Read again, because it is another reading.
+    records = list(read_audit(tmp_path / "out" / "audit.jsonl"))
+    assert [record["options"].get("half") for record in records] == [None, True]
 
 
 def test_a_folder_is_read_with_all_that_lies_below_it(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:

@@ -47,9 +47,10 @@ class Calibration:
     intercept: tuple[float, ...]
 
     def probability(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Return calibrated probabilities for logits of shape (…, findings)."""
+        """Return calibrated probabilities, below 1, for logits of shape (…, findings)."""
         scaled = np.asarray(logits, np.float64) * np.array(self.slope) + np.array(self.intercept)
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scaled)))
+        # Nothing is certain, and a threshold of 1 must keep its promise that nothing is called present.
+        return np.asarray(np.minimum(0.5 * (1.0 + np.tanh(0.5 * scaled)), np.nextafter(1.0, 0.0)))
 
 
 @dataclass(frozen=True)

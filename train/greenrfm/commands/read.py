@@ -134,7 +134,8 @@ def read(
     from greenrfm.commands.priors import earlier_results
     from greenrfm.commands.scan import open_reader
     from greenrfm.commands.sources import find_sources
-    from greenrfm.commands.worklist import Options, Session
+    from greenrfm.commands.study import Options
+    from greenrfm.commands.worklist import Session
     from greenrfm.errors import UserError
     from greenrfm.results import ResultFolder, Urgency
 

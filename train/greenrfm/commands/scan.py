@@ -137,10 +137,9 @@ def read_one(
 
 def open_reader(bundle: Path, threads: int | None = None) -> Reader:
     """Return a reader whose network is open, so that a faulty bundle is said once and not at every volume."""
-    loaded = Bundle.load(bundle)
-    for network in loaded.manifest.networks:
-        loaded.vision(threads, network.plane)
-    return Reader(loaded, threads)
+    reader = Reader(Bundle.load(bundle), threads)
+    reader.open()
+    return reader
 
 
 def _stem(path: Path) -> str:

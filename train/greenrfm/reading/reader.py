@@ -47,6 +47,16 @@ class Reader:
         self._rule: LatentRule | None = None
         self._rule_known = False
 
+    @property
+    def half(self) -> bool:
+        """Return whether it reads with the half-precision files, which `tune` may have found to be faster."""
+        return self._setting.half
+
+    def open(self) -> None:
+        """Open the networks now rather than at the first read; raise UserError if one cannot be opened."""
+        for network in self.bundle.manifest.networks:
+            self._session(network.plane)
+
     def read(
         self,
         volume: Volume | Images,
@@ -201,7 +211,7 @@ class Reader:
     def _run_field(
         self, plane: PreparedPlane, array: NDArray[np.float32], options: onnxruntime.RunOptions, features: bool
     ) -> Output:
-        session = self.bundle.vision(self._setting.threads, plane.network.plane, self._setting.half)
+        session = self._session(plane.network.plane)
         names = ["latent", "features"] if features else ["latent"]
         try:
             latent, *maps = session.run(names, {"volume": array[None]}, options)
@@ -219,6 +229,9 @@ class Reader:
                 "maps would lie in the wrong place; export it again"
             )
         return latent[0], values
+
+    def _session(self, plane: str) -> onnxruntime.InferenceSession:
+        return self.bundle.vision(self._setting.threads, plane, self._setting.half)
 
     def _scores(self, logits: NDArray[np.float32]) -> tuple[FindingScore, ...]:
         manifest = self.bundle.manifest

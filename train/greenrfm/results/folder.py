@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +66,27 @@ class ResultFolder:
     def save(self, result: Result) -> None:
         """Keep a result; when it returns, a kill does not lose it."""
         write_text(self._path(result.study_id, ".json"), result.to_json())
+
+    def forget_patients(self) -> None:
+        """Take the patients' ids out of what earlier runs kept; their pages go, and are written anew."""
+        for path in self.studies.glob("*.json"):
+            result = _read(path)
+            if result is not None and result.patient_id:
+                self._path(result.study_id, ".html").unlink(missing_ok=True)
+                self.save(replace(result, patient_id=""))
+
+    def check_names(self, study_ids: Iterable[str]) -> None:
+        """Raise UserError if two studies would share a file, as on file systems that do not tell a from A."""
+        if not (self.root / "STUDIES").exists():
+            return
+        names: dict[str, str] = {}
+        for study_id in study_ids:
+            other = names.setdefault(file_name(study_id).casefold(), study_id)
+            if other != study_id:
+                raise UserError(
+                    f"studies {other} and {study_id} differ only in capital letters, and the disk of {self.root} "
+                    "takes their files for one; rename one of them, or name a folder of another disk with --out"
+                )
 
     def save_picture(self, study_id: str, key: str, picture: bytes) -> None:
         """Keep the picture of a finding's heat map, a JPEG."""
