@@ -22,7 +22,7 @@ KEYWORDS = ("present", "absent", "modality", "patient")
 # Candidates of the compressed pass that are compared again by their float32 latents, for each case asked for; and for
 # each of the near ones among which fitting ones are looked for (docs/library.md says what others find and cost).
 OVERSAMPLING = 64.0
-NEAR_OVERSAMPLING = 6.0
+NEAR_OVERSAMPLING = 10.0
 # Kilobytes of latents that are compared one by one before Qdrant compresses them.
 PLAIN_KB = 10_000
 # Cases not yet compressed cost each search time, compressing costs seconds: when at least so many wait, and a tenth.
@@ -119,41 +119,43 @@ class CaseIndex:
         (measured with train/benchmarks/library_search.py: docs/library.md).
         """
         must = conditions(qdrant, present, absent, modality, date_from, date_to)
-        must_not, dropped = [], 0
+        must_not, own = [], set[str]()
         if exclude_patient:
             patient = equals(qdrant, "patient", patient_hash(exclude_patient))
             with _failing(self.folder):
-                dropped = self._shard.count(qdrant.CountRequest(filter=qdrant.Filter(must=[patient]), exact=True))
-            if dropped > DROPPED:
-                must_not, dropped = [patient], 0
+                # By their ids, which lie in memory: to read the patient of each hit takes longer than the search.
+                those, _ = self._shard.scroll(
+                    qdrant.ScrollRequest(limit=DROPPED + 1, filter=qdrant.Filter(must=[patient]), with_payload=False)
+                )
+            own = {_name(point.id) for point in those}
+            if len(own) > DROPPED:
+                must_not, own = [patient], set()
         with _failing(self.folder):
-            found = self._best(latent, k + dropped, must, must_not, bool(dropped))
-        if dropped:
-            excluded = patient_hash(exclude_patient)
-            found = [point for point in found if (point.payload or {}).get("patient") != excluded]
-        return [(_name(point.id), point.score) for point in found[:k]]
+            found = self._best(latent, k + len(own), must, must_not)
+        hits = [(_name(point.id), point.score) for point in found]
+        return [hit for hit in hits if hit[0] not in own][:k]
 
     def _best(
-        self, latent: NDArray[np.float32], count: int, must: list[Any], must_not: list[Any], patients: bool
+        self, latent: NDArray[np.float32], count: int, must: list[Any], must_not: list[Any]
     ) -> list[qdrant.ScoredPoint]:
-        """Return the best points that fit, with their patients' hashes if wanted.
+        """Return the best points that fit.
 
         Qdrant lists the points of the rarest condition and asks of each whether it fits before comparing it, which
         costs more than the comparison where they are many. If enough of the best of all fit, they are the best
         of those that fit.
         """
         if not must and not must_not:
-            return self._scan(latent, count, None, patients)
+            return self._scan(latent, count, None)
         fitting = qdrant.Filter(must=must, must_not=must_not)
         total, fit, *each = (self._about(one) for one in (None, fitting, *(qdrant.Filter(must=[one]) for one in must)))
         near = math.ceil(MARGIN * count * total / max(fit, 1))
         if near <= LIMIT and min(each, default=fit) > WIDE * total:
             oversampling = max(NEAR_OVERSAMPLING, OVERSAMPLING * count / near)
-            among = qdrant.HasIdCondition({point.id for point in self._scan(latent, near, None, False, oversampling)})
-            found = self._scan(latent, count, qdrant.Filter(must=[*must, among], must_not=must_not), patients)
+            among = qdrant.HasIdCondition({point.id for point in self._scan(latent, near, None, oversampling)})
+            found = self._scan(latent, count, qdrant.Filter(must=[*must, among], must_not=must_not))
             if len(found) == count:
                 return found
-        return self._scan(latent, count, fitting, patients)
+        return self._scan(latent, count, fitting)
 
     def _about(self, fitting: qdrant.Filter | None) -> int:
         """Return about how many points fit; exact counting takes milliseconds."""
@@ -164,7 +166,6 @@ class CaseIndex:
         latent: NDArray[np.float32],
         count: int,
         fitting: qdrant.Filter | None,
-        patients: bool = False,
         oversampling: float = OVERSAMPLING,
     ) -> list[qdrant.ScoredPoint]:
         return self._shard.query(
@@ -175,7 +176,7 @@ class CaseIndex:
                 params=qdrant.SearchParams(
                     quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=oversampling)
                 ),
-                with_payload=["patient"] if patients else False,
+                with_payload=False,
                 with_vector=False,
             )
         )
