@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from greenrfm.bundle import FeatureGrid
+from greenrfm.errors import UserError
 from greenrfm.networks import DualEncoder, Supervised, TextEncoder, VisionEncoder, VisionExport, text_encoder_folder
 from greenrfm.networks.vision import densified
 from greenrfm.training.export import export_text, export_vision
@@ -34,6 +35,13 @@ def test_going_on_from_the_frozen_layers_gives_the_same_latent(frozen):
     mask[1, 7:] = 0
     with torch.no_grad():
         torch.testing.assert_close(encoder(encoder.lower(ids, mask), mask), encoder(ids, mask), atol=1e-5, rtol=1e-5)
+
+
+def test_more_frozen_layers_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"has 6 layers and network\.text_layers_frozen is 99"):
+        TextEncoder(text_encoder_folder("minilm")).freeze(99)
+    with pytest.raises(UserError, match="did you mean 'minilm'"):
+        text_encoder_folder("minilmm")
 
 
 def test_a_frozen_last_layer_drops_nothing_in_training():

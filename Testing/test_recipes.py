@@ -80,6 +80,17 @@ def test_labels_that_make_no_sense_are_refused_in_one_sentence(labels, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_rate_is_a_number():
+    recipe = content()
+    recipe["stage1_vision"] = {**recipe["stage1_vision"], "rate": float("inf")}
+    with pytest.raises(UserError, match=r"stage1_vision\.rate.*finite"):
+        parse_recipe(recipe, "mine.yaml")
+
+
+def test_one_frozen_module_needs_no_list():
+    assert changed("stage1_vision", freeze="layer1").stage1_vision.freeze == ("layer1",)
+
+
 def test_vision_weights_have_no_default():
     recipe = content()
     del recipe["network"]["vision_weights"]

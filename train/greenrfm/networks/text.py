@@ -13,6 +13,7 @@ from transformers import AutoModel, BertConfig, BertModel
 from transformers.utils import logging as transformers_logging
 
 from greenrfm.errors import UserError
+from greenrfm.findings.sets import nearest
 
 MINILM = "minilm"
 Pooling = Literal["cls", "mean"]
@@ -45,9 +46,14 @@ class TextEncoder(nn.Module):
         self.channels = int(self.bert.config.hidden_size)
 
     def freeze(self, layers: int) -> None:
-        """Keep the embeddings and the first `layers` transformer layers as they are."""
+        """Keep the embeddings and the first `layers` transformer layers as they are; UserError if it has fewer."""
         if layers <= 0:
             return
+        if layers > len(self.bert.encoder.layer):
+            raise UserError(
+                f"text encoder {self.folder} has {len(self.bert.encoder.layer)} layers and network.text_layers_frozen "
+                f"is {layers}; lower it"
+            )
         self.frozen_layers = layers
         for module in (self.bert.embeddings, *self.bert.encoder.layer[:layers]):
             for parameter in module.parameters():
@@ -144,7 +150,8 @@ def text_encoder_folder(name: str) -> Path:
         return configs[0].parent
     folder = Path(name).expanduser()
     if not (folder / "config.json").is_file():
-        raise UserError(f"text encoder {folder} has no config.json; name a folder that holds a BERT")
+        meant = nearest(name, (MINILM,))
+        raise UserError(f"text encoder {folder} has no config.json; name a folder that holds a BERT{meant}")
     return folder
 
 

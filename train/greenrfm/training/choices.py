@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 class Strict(BaseModel):
     """What all parts of a recipe are: unknown keys are refused, and nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Policy(Strict):

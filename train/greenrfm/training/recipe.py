@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from greenrfm.cohort import Inputs
 from greenrfm.errors import UserError
@@ -77,7 +77,9 @@ class Stage(Strict):
     warmup: float = Field(0.0, ge=0, lt=1)
     clip: PositiveFloat | None = None
     patience: PositiveInt | None = None
-    freeze: tuple[str, ...] = ()
+    freeze: Annotated[
+        tuple[str, ...], BeforeValidator(lambda names: (names,) if isinstance(names, str) else names)
+    ] = ()
     checkpointing: bool = False  # of the vision encoder's activations: less memory, a third more time
 
     @model_validator(mode="after")
