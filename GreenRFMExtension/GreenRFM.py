@@ -66,6 +66,7 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced),
             (slicer.mrmlScene.StartImportEvent, self.onSceneStartImport),
             (slicer.mrmlScene.EndImportEvent, self.onSceneReplaced),
+            (slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded),
             (slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved),
         ):
             # After the volume selector, which builds its list anew at the end of an import and of a closing.
@@ -90,6 +91,10 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneStartImport(self, caller, event):
         """Take nothing that happens while nodes are added for a choice of the user."""
         self.panel.wait_for_import()
+
+    def onNodeAdded(self, caller, event):
+        """Notice that there may be another volume to read."""
+        self.panel.look_for_added()
 
     def onNodeRemoved(self, caller, event):
         """Notice that the shown result's nodes are gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ import qt
 from slicer.i18n import tr as _
 
 from greenrfm.errors import UserError
+from GreenRFMLib.advice import in_viewer
 from GreenRFMLib.readers import Readers, decision_logits
 from GreenRFMLib.scene import Voxels
+from GreenRFMLib.study import ALONE, Key
 from GreenRFMLib.unexpected import sentence_for
 
 if TYPE_CHECKING:
@@ -45,10 +47,10 @@ class Finished:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Where the volume of a reading resembles `text`: one heat map."""
+    """Where the volumes of a reading resemble `text`: a heat map for each plane, "" for a bundle without planes."""
 
     text: str
-    heatmaps: HeatMaps
+    heatmaps: Mapping[str, HeatMaps]
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ class Analysis:
 
     def start(
         self,
-        voxels: Voxels,
+        voxels: Mapping[Key, Voxels],
         folder: Path,
         when_done: Callable[[Finished | Failed], None],
         on_stage: Callable[[str], None],
     ) -> None:
-        """Read `voxels` with the bundle in `folder`.
+        """Read `voxels` with the bundle in `folder`: one volume under `ALONE`, or several by sequence and plane.
 
         In the main thread, and unless cancelled, `on_stage` is told what is being done, `when_done` the outcome.
 
@@ -165,16 +167,20 @@ class _Run(threading.Thread):
             self._options.terminate = True
 
     def run(self) -> None:
+        with self._readers.lock:
+            if not self._cancelled.is_set():
+                self.outcome = self._outcome()
+
+    def _outcome(self) -> Outcome | None:
         try:
-            with self._readers.lock:
-                outcome = None if self._cancelled.is_set() else self._work()
+            return self._work()
         except UserError as error:
-            outcome = Failed(str(error))
+            self._readers.forget()  # it may be the bundle that is at fault: mended, it is opened anew
+            return Failed(in_viewer(str(error)))
         except MemoryError:
-            outcome = Failed(_("There is not enough memory to read this volume. Close other volumes and try again."))
+            return Failed(_("There is not enough memory to read this volume. Close other volumes and try again."))
         except Exception as error:
-            outcome = None if self._cancelled.is_set() else Failed(sentence_for(error))
-        self.outcome = outcome
+            return None if self._cancelled.is_set() else Failed(sentence_for(error))
 
     def _work(self) -> Outcome | None:
         """Return the outcome, or None if it was cancelled."""
@@ -184,7 +190,7 @@ class _Run(threading.Thread):
 class _Reading(_Run):
     """Reads a volume."""
 
-    def __init__(self, voxels: Voxels, folder: Path, readers: Readers) -> None:
+    def __init__(self, voxels: Mapping[Key, Voxels], folder: Path, readers: Readers) -> None:
         super().__init__(readers)
         self._voxels, self._folder = voxels, folder
         self.stage = _("Checking the model bundle")
@@ -198,12 +204,15 @@ class _Reading(_Run):
         if self._cancelled.is_set():
             return None
         self.stage = _("Preparing the volume")
-        volume = self._voxels.copy()
-        if self._cancelled.is_set():
-            return None
+        volumes = {}
+        for key, voxels in self._voxels.items():
+            volumes[key] = voxels.copy()
+            if self._cancelled.is_set():
+                return None
         self.stage = _("Reading the volume")
         has_text = reader.bundle.has_text
-        reading = reader.read(volume, heatmaps=True, features=has_text, cancel=self._options)
+        study = volumes.get(ALONE, volumes)
+        reading = reader.read(study, heatmaps=True, features=has_text, cancel=self._options)
         seconds = time.monotonic() - began
         return Finished(reading, decision_logits(reader.bundle), seconds, self._folder, has_text)
 
@@ -221,6 +230,5 @@ class _TextQuery(_Run):
         if reader.bundle.hash != self._finished.reading.bundle_hash:
             raise UserError(_("The bundle was changed since this volume was read. Analyze it again."))
         reading = self._finished.reading
-        # Of a study of several planes the first one's, as its heat map is shown.
-        features = reading.features or next(iter(reading.plane_features.values()))
-        return Found(self._text, reader.text_heatmap(self._text, features))
+        features = reading.plane_features or {"": reading.features}
+        return Found(self._text, {plane: reader.text_heatmap(self._text, one) for plane, one in features.items()})

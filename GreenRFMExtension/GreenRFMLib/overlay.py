@@ -19,7 +19,8 @@ def show(volume: Any, heat_map: Any, opacity: float) -> None:
     """Show `volume` in all slice views, with `heat_map` over it; the views keep their place and zoom."""
     for composite in _composites():
         over = _foreground(composite)
-        if not _is_heat_map(over):
+        # None over a view with a memory: the map that lay there was deleted, or not saved with the scene.
+        if not _is_heat_map(over) and (over is not None or composite.GetAttribute(_FORMER_OPACITY) is None):
             composite.SetNodeReferenceID(_FORMER, over.GetID() if over is not None else None)
             composite.SetAttribute(_FORMER_OPACITY, str(composite.GetForegroundOpacity()))
         composite.SetBackgroundVolumeID(volume.GetID())

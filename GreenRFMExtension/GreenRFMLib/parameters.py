@@ -36,6 +36,15 @@ class Parameters:
         self.node.SetParameter("Finding", key)
 
     @property
+    def plane(self) -> str:
+        """The plane of which heat maps are shown, or ""."""
+        return str(self.node.GetParameter("Plane") or "")
+
+    @plane.setter
+    def plane(self, plane: str) -> None:
+        self.node.SetParameter("Plane", plane)
+
+    @property
     def heat_map(self) -> bool:
         """Whether the heat map of the selected finding lies over the slice views."""
         return bool(self.node.GetParameter("HeatMap") == "1")

@@ -38,6 +38,10 @@ class Readers:
             self._key = key
         return self._reader
 
+    def forget(self) -> None:
+        """Open the bundle anew at the next `get`."""
+        self._reader = self._key = None
+
 
 def decision_logits(bundle: Bundle) -> tuple[float, ...]:
     """Return for each finding the logit whose calibrated probability is the bundle's threshold."""

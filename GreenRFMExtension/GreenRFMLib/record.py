@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,8 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from GreenRFMLib.scene import Voxels, fingerprint
+from GreenRFMLib.scene import fingerprint
+from GreenRFMLib.study import Study
 
 if TYPE_CHECKING:
     from greenrfm.reading import HeatMaps, Reading
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 VOLUME, HEAT_MAP, MAPS = "GreenRFM.volume", "GreenRFM.heatMap", "GreenRFM.maps"
 _NOTICE, _WARNINGS, _BUNDLE = "GreenRFM.notice", "GreenRFM.warnings", "GreenRFM.bundle"
 _TIME, _SCORES, _CELL = "GreenRFM.time", "GreenRFM.scores", "GreenRFM.cellSizeMm"
-_PLACE, _VOXELS = "GreenRFM.ijkToRAS", "GreenRFM.voxels"
+_PLACE, _VOXELS, _PLANES = "GreenRFM.ijkToRAS", "GreenRFM.voxels", "GreenRFM.planes"
 
 Call = Literal["present", "indeterminate", "absent"]
 # In the order of their rows, and of their warnings: what matters most comes first.
@@ -57,15 +58,11 @@ class Remark:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    """What the scene holds of one analysis; `scores` in the order of the bundle's findings, the worst remark first."""
+class PlaneMaps:
+    """The heat maps of one plane of a study, "" for a bundle without planes, and the volume on which they lie."""
 
     table: Any
-    scores: tuple[Score, ...]
-    notice: str
-    remarks: tuple[Remark, ...]
-    bundle_hash: str
-    time: str
+    plane: str
     cell_size_mm: tuple[float, float, float]
     ijk_to_ras: NDArray[np.float64]
     voxels: str
@@ -73,8 +70,8 @@ class Result:
 
     @property
     def volume(self) -> Any:
-        """Return the volume node that was read, or None if it is gone."""
-        return self.table.GetNodeReference(VOLUME)
+        """Return the volume node that was read in this plane, its first one, or None if it is gone."""
+        return _volume_in(self.table, of_plane(VOLUME, self.plane))
 
     @property
     def heat_map(self) -> Any:
@@ -85,7 +82,34 @@ class Result:
     @property
     def maps(self) -> Any:
         """Return the hidden volume with the maps of all findings, or None if it is gone."""
-        return _volume_in(self.table, MAPS)
+        return _volume_in(self.table, of_plane(MAPS, self.plane))
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What the scene holds of one analysis; `scores` in the order of the bundle's findings, the worst remark first."""
+
+    table: Any
+    scores: tuple[Score, ...]
+    notice: str
+    remarks: tuple[Remark, ...]
+    bundle_hash: str
+    time: str
+    planes: tuple[PlaneMaps, ...]
+
+    @property
+    def volume(self) -> Any:
+        """Return the volume node that was chosen to be read, or None if it is gone."""
+        return self.table.GetNodeReference(VOLUME)
+
+    def of_plane(self, plane: str) -> PlaneMaps:
+        """Return the maps of a plane, those of the first one where there is none of that name."""
+        return next((one for one in self.planes if one.plane == plane), self.planes[0])
+
+
+def of_plane(name: str, plane: str) -> str:
+    """Return the attribute or the role of a plane's own, `name` itself for a bundle without planes."""
+    return f"{name}.{plane}" if plane else name
 
 
 def scores_of(reading: Reading, decision_logits: Sequence[float]) -> tuple[Score, ...]:
@@ -108,20 +132,23 @@ def ranked(scores: Sequence[Score]) -> list[Score]:
 
 
 def write(
-    table: Any, volume: Any, voxels: Voxels, reading: Reading, heatmaps: HeatMaps, scores: Sequence[Score]
+    table: Any, study: Study, reading: Reading, heatmaps: Mapping[str, HeatMaps], scores: Sequence[Score]
 ) -> None:
-    """Write a reading of `volume` into the attributes of `table`."""
+    """Write a reading of `study`, and where its maps by plane lie, into the attributes of `table`."""
     for name, text in (
         (_NOTICE, reading.notice),
         (_WARNINGS, json.dumps([asdict(remark) for remark in remarks_of(reading)])),
         (_BUNDLE, reading.bundle_hash),
         (_TIME, datetime.datetime.now().isoformat(" ", "seconds")),
         (_SCORES, json.dumps([asdict(score) for score in scores])),
-        (_CELL, json.dumps(heatmaps.cell_size_mm)),
-        (_PLACE, json.dumps(voxels.own.tolist())),
-        (_VOXELS, fingerprint(volume)),
+        (_PLANES, json.dumps(list(heatmaps))),
     ):
         table.SetAttribute(name, text)
+    for plane, maps in heatmaps.items():
+        image = study.of_plane(plane)
+        table.SetAttribute(of_plane(_CELL, plane), json.dumps(maps.cell_size_mm))
+        table.SetAttribute(of_plane(_PLACE, plane), json.dumps(image.voxels.own.tolist()))
+        table.SetAttribute(of_plane(_VOXELS, plane), fingerprint(image.node))
 
 
 def read(table: Any) -> Result | None:
@@ -129,11 +156,13 @@ def read(table: Any) -> Result | None:
     try:
         scores = tuple(map(_score, json.loads(table.GetAttribute(_SCORES))))
         remarks = _worst_first(map(_remark, json.loads(table.GetAttribute(_WARNINGS))))
-        cell_size = _numbers(json.loads(table.GetAttribute(_CELL)))
-        place = np.array(json.loads(table.GetAttribute(_PLACE)), np.float64)
+        # A scene from before there were planes has none.
+        names = json.loads(table.GetAttribute(_PLANES) or '[""]')
+        _texts(*names)
+        planes = tuple(_plane(table, name) for name in names)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
-    if not scores or len(cell_size) != 3 or place.shape != (4, 4):
+    if not scores or not planes:
         return None
     return Result(
         table,
@@ -142,10 +171,22 @@ def read(table: Any) -> Result | None:
         remarks,
         table.GetAttribute(_BUNDLE) or "",
         table.GetAttribute(_TIME) or "",
+        planes,
+    )
+
+
+def _plane(table: Any, plane: str) -> PlaneMaps:
+    cell_size = _numbers(json.loads(table.GetAttribute(of_plane(_CELL, plane))))
+    place = np.array(json.loads(table.GetAttribute(of_plane(_PLACE, plane))), np.float64)
+    if len(cell_size) != 3 or place.shape != (4, 4):
+        raise ValueError("no cell, or no place")
+    return PlaneMaps(
+        table,
+        plane,
         (cell_size[0], cell_size[1], cell_size[2]),
         place,
-        table.GetAttribute(_VOXELS) or "",
-        _volume_in(table, HEAT_MAP),
+        table.GetAttribute(of_plane(_VOXELS, plane)) or "",
+        _volume_in(table, of_plane(HEAT_MAP, plane)),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from greenrfm.errors import UserError
+from GreenRFMLib.nifti import not_numbers
 
 if TYPE_CHECKING:
     from greenrfm.volumes import Volume
@@ -46,6 +48,8 @@ class Voxels:
         "CT", "MR", … from the subject hierarchy, or "".
     changed
         The voxels' modification time, by which `still_in` sees that somebody changed them.
+    file
+        The file from which they were loaded, unless they were changed since; None otherwise.
     """
 
     array: NDArray[Any]
@@ -54,6 +58,7 @@ class Voxels:
     world: NDArray[np.float64]
     modality: str
     changed: int
+    file: Path | None
 
     @property
     def to_node(self) -> NDArray[np.float64]:
@@ -79,7 +84,7 @@ class Voxels:
         Raises
         ------
         UserError
-            If the axes are not at right angles.
+            If the axes are not at right angles, or all voxels have the same value.
         """
         # Imported here: SimpleITK, pydicom and onnxruntime come with it.
         from greenrfm.volumes import CANONICAL, Volume, orient
@@ -88,14 +93,18 @@ class Voxels:
 
         volume = orient(Volume(narrow(self.array), self.affine, self.modality), CANONICAL)
         array = np.array(volume.array.transpose(2, 1, 0), order="C").transpose(2, 1, 0)
-        return checked(Volume(array, volume.affine, self.modality))
+        if not np.isfinite(array).any() or (array == array[0, 0, 0]).all():
+            raise UserError(_("This volume is empty: all its voxels have one value, or none. Choose another one."))
+        lost = not_numbers(self.file) if self.file is not None else 0
+        sentence = _("{count} voxels of the file hold no number, and the viewer set them to 0").format(count=lost)
+        return checked(Volume(array, volume.affine, self.modality, warnings=(sentence,) if lost else ()))
 
 
 def problem_with(node: Any) -> str:
     """Return why this node cannot be read, as a sentence, or "" if it can."""
     try:
         _check_kind(node)
-        _affine(node, _world(node))
+        world_affine(node)
     except UserError as error:
         return str(error)
     return ""
@@ -114,7 +123,12 @@ def voxels_of(node: Any) -> Voxels:
     affine = _affine(node, world)
     shape = node.GetImageData().GetDimensions()[::-1]
     array = vtk_to_numpy(_scalars(node)).reshape(shape).transpose(2, 1, 0)
-    return Voxels(array, affine, ijk_to_ras(node), world, _modality(node), _changed(node))
+    return Voxels(array, affine, ijk_to_ras(node), world, _modality(node), _changed(node), _file(node))
+
+
+def world_affine(node: Any) -> NDArray[np.float64]:
+    """Return voxel index to LPS mm of the world, 4 × 4; raise UserError for a volume that is bent or sheared."""
+    return _affine(node, _world(node))
 
 
 def ijk_to_ras(node: Any) -> NDArray[np.float64]:
@@ -185,6 +199,12 @@ def _scalars(node: Any) -> Any:
 
 def _changed(node: Any) -> int:
     return int(_scalars(node).GetMTime())
+
+
+def _file(node: Any) -> Path | None:
+    storage = node.GetStorageNode()
+    name = storage.GetFullNameFromFileName() if storage is not None else ""
+    return Path(name) if name and not node.GetModifiedSinceRead() else None
 
 
 def _modality(node: Any) -> str:

@@ -50,7 +50,7 @@ class Run:
         self.outcomes: list[Any] = []
 
     def start(self, voxels: Any, folder: Path) -> None:
-        self.analysis.start(voxels, folder, self.outcomes.append, self.stages.append)
+        self.analysis.start({("", ""): voxels}, folder, self.outcomes.append, self.stages.append)
 
     def outcome(self, voxels: Any, folder: Path) -> Any:
         self.start(voxels, folder)
@@ -164,7 +164,7 @@ BROKEN = {
     "a file": (_file, "there is no bundle"),
     "an empty folder": (_empty, "there is no bundle"),
     "no JSON": (_not_json, "not valid JSON"),
-    "a newer format": (_newer, "update greenrfm"),
+    "a newer format": (_newer, "update the GreenRFM extension"),
     "a cut-off network": (_cut_off, "copy the bundle again"),
     "an altered network": (_altered, "SHA-256 differs"),
     "no heads": (_lacking, "lacks heads.npz"),

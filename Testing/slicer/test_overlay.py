@@ -99,14 +99,15 @@ def scan(slicer: Any, stored: str, degrees: tuple[float, float, float]) -> tuple
 
 def analysed(volume: Any, ball: np.ndarray, bundle: Bundle, rotation: np.ndarray) -> Scene:
     """Read the volume and store the reading as the panel does; show the ball's finding."""
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
+    from GreenRFMLib.study import gather
 
-    voxels = scene.voxels_of(volume)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
+    study = gather(volume)
+    reading = Reader(bundle, threads=1).read(study.images[0].voxels.copy(), heatmaps=True, overrule=True)
     # Colour begins half way to the highest cell: here at 0, between the ball and the lung around it.
     assert reading.heatmaps is not None
     decisions = [-float(reading.heatmaps.shown(key).max()) for key in reading.heatmaps.keys]
-    result = results.store(volume, voxels, reading, decisions)
+    result = results.store(study, reading, decisions)
     return Scene(volume, result, results.show_finding(result, "lung_nodule"), ball, rotation)
 
 
@@ -126,7 +127,7 @@ def test_the_overlay_is_on_the_ball_and_nowhere_else(
     assert np.linalg.norm(np.array(case.peak.position) - case.ball) < 0.1
     for view in views.values():
         view.show(case.volume)
-    overlay.show(case.volume, case.result.heat_map, 0.6)
+    overlay.show(case.volume, case.result.planes[0].heat_map, 0.6)
     overlay.jump(case.peak.position)
     extent = np.zeros(3)
     for orientation, view in views.items():
@@ -166,7 +167,7 @@ def test_a_mirrored_heat_map_would_be_noticed(slicer: Any, views: Any, bundle: B
     from GreenRFMLib import overlay
 
     case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle, np.eye(3))
-    heat_map = case.result.heat_map
+    heat_map = case.result.planes[0].heat_map
     to_ras = slicer.util.arrayFromVTKMatrix(ijk_to_ras(heat_map))
     flip = np.diag([-1.0 if axis == mirrored else 1.0 for axis in range(3)] + [1.0])
     flip[:3, 3] = CENTRE_RAS - flip[:3, :3] @ CENTRE_RAS
@@ -201,7 +202,7 @@ def test_the_overlay_follows_a_transform_set_on_the_scan(slicer: Any, views: Any
     assert np.linalg.norm(np.array(case.peak.position) - moved) < 0.1
     for view in views.values():
         view.show(volume)
-    overlay.show(volume, case.result.heat_map, 0.6)
+    overlay.show(volume, case.result.planes[0].heat_map, 0.6)
     overlay.jump(case.peak.position)
     for view in views.values():
         spots = coloured(view.picture())
@@ -213,10 +214,10 @@ def test_hiding_the_overlay_leaves_no_colour(slicer: Any, views: Any, bundle: Bu
     from GreenRFMLib import overlay
 
     case = analysed(*scan(slicer, "LPS", (0, 0, 0)), bundle, np.eye(3))
-    overlay.show(case.volume, case.result.heat_map, 0.6)
+    overlay.show(case.volume, case.result.planes[0].heat_map, 0.6)
     overlay.jump(case.peak.position)
     assert all(len(coloured(view.picture())) for view in views.values())
-    overlay.hide(case.result.heat_map)
+    overlay.hide(case.result.planes[0].heat_map)
     assert not any(len(coloured(view.picture())) for view in views.values())
 
 
@@ -229,7 +230,7 @@ def test_the_overlay_is_on_the_ball_in_the_3d_view(slicer: Any, views: Any, bund
     case = analysed(*scan(slicer, "PSR", TURNS["gantry tilt"]), bundle, turned(TURNS["gantry tilt"]))
     axial = views["Axial"]
     axial.show(case.volume)
-    overlay.show(case.volume, case.result.heat_map, 0.6)
+    overlay.show(case.volume, case.result.planes[0].heat_map, 0.6)
     overlay.jump(case.peak.position)
     space = ThreeDView(size=(300, 300))
     try:

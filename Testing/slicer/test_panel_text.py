@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyze_panel import Hand, fusion, node_names, responsive, scan, shown_heat_map, tries_the_gap_again
+from analyze_panel import (
+    Hand,
+    fusion,
+    node_names,
+    panel,
+    responsive,
+    scan,
+    shown_heat_map,
+    slice_views,
+    tries_the_gap_again,
+)
 
 from greenrfm.bundle import Bundle
 from greenrfm.reading import Reader
@@ -136,6 +146,93 @@ def test_neither_the_text_nor_its_map_is_in_a_saved_scene(slicer: Any, read: Han
     read.analyze()
     ask(read)
     assert shown(slicer) == TEXT_MAP
+
+
+def fused(slicer: Any) -> list[tuple[str, float]]:
+    """Lay a PET over the views, and return what they show."""
+    pet = scan(slicer, "PET")
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetForegroundVolumeID(pet.GetID())
+        composite.SetForegroundOpacity(0.3)
+    return fusion(slicer)
+
+
+def place(slicer: Any, node: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix).copy()
+
+
+@pytest.mark.parametrize("finding_too", [False, True])
+def test_a_scene_saved_under_a_texts_map_opens_without_it_and_the_rest_in_its_place(
+    slicer: Any, hand: Hand, bundle: Bundle, tmp_path: Path, finding_too: bool
+) -> None:
+    node, before = scan(slicer), fused(slicer)
+    hand.choose(node, bundle.folder)
+    hand.analyze()
+    if finding_too:
+        click(hand.ui.heatMapCheckBox)
+    ask(hand)
+    assert shown(slicer) == TEXT_MAP
+    places = {name: place(slicer, slicer.mrmlScene.GetFirstNodeByName(name)) for name in ("scan", HEAT_MAP)}
+    np.testing.assert_array_equal(places[HEAT_MAP], place(slicer, shown_heat_map(slicer)))
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    assert shown(slicer) == TEXT_MAP  # saving takes nothing away
+    slicer.mrmlScene.Clear(0)
+    process_events()
+    assert node_names(slicer) == []
+    assert {foreground for foreground, _ in fusion(slicer)} == {""}
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    process_events()
+    for name, wanted in places.items():
+        np.testing.assert_allclose(place(slicer, slicer.mrmlScene.GetFirstNodeByName(name)), wanted, atol=1e-6)
+    if finding_too:
+        assert shown(slicer) == HEAT_MAP
+        click(hand.ui.heatMapCheckBox)
+    assert fusion(slicer) == before
+    assert TEXT_MAP not in node_names(slicer)
+
+
+@pytest.mark.parametrize("others", [0, 7])
+def test_no_other_volume_takes_the_texts_maps_place_over_the_views_where_the_module_was_not_opened(
+    slicer: Any, bundle: Bundle, tmp_path: Path, others: int
+) -> None:
+    with slice_views():
+        with panel() as hand:
+            hand.choose(scan(slicer), bundle.folder)
+            hand.analyze()
+            ask(hand)
+            kept = shown_heat_map(slicer).GetID()  # the views' nodes in the file name it, and no node has it
+            assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear(0)
+        for number in range(others):
+            scan(slicer, f"other {number}")
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"), {"clear": not others})
+        while slicer.mrmlScene.GetNodeByID(kept) is None:
+            scan(slicer, "later")
+        process_events()
+        assert {foreground for foreground, _ in fusion(slicer)} == {""}
+
+
+@pytest.mark.parametrize("transformed", [False, True])
+def test_a_volume_deleted_under_a_texts_map_takes_it_away(
+    slicer: Any, hand: Hand, bundle: Bundle, transformed: bool
+) -> None:
+    node, before = scan(slicer), fused(slicer)
+    hand.choose(node, bundle.folder)
+    hand.analyze()
+    if transformed:
+        node.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())
+    ask(hand)
+    slicer.mrmlScene.RemoveNode(node)
+    process_events()
+    assert fusion(slicer) == before
+    assert TEXT_MAP not in node_names(slicer)
+    assert not hand.ui.textButton.enabled
+    assert not hand.ui.hideTextButton.enabled
+    assert hand.rows == []
 
 
 def test_a_model_of_images_alone_is_not_asked(slicer: Any, read: Hand, tmp_path: Path) -> None:

@@ -139,10 +139,11 @@ def test_scores_of_a_volume_that_was_changed_since_cannot_be_had(slicer: Any, wi
 
 def test_a_reading_that_is_withheld_cannot_be_stored_at_all(slicer: Any, mr: Any, bundle: Bundle, hand: Hand) -> None:
     from greenrfm.reading import Reader
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
+    from GreenRFMLib.study import gather
 
-    voxels = scene.voxels_of(mr)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True)
+    study = gather(mr)
+    reading = Reader(bundle, threads=1).read(study.images[0].voxels.copy(), heatmaps=True)
     with pytest.raises(ValueError, match="withheld"):
-        results.store(mr, voxels, reading, [0.0] * 3)
+        results.store(study, reading, [0.0] * 3)
     assert node_names(slicer) == ["scan"]

@@ -37,11 +37,26 @@ def loaded(slicer: Any, path: Path) -> Any:
 
 def analysed(bundle: Bundle, node: Any) -> tuple[Any, Reading]:
     """Read the node and store the reading as the panel does; heat maps count from 0 logits."""
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
 
-    voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
-    return results.store(node, voxels, reading, [0.0] * len(reading.scores)), reading
+    study, reading = read(bundle, node)
+    return results.store(study, reading, [0.0] * len(reading.scores)), reading
+
+
+def read(bundle: Bundle, node: Any) -> tuple[Any, Reading]:
+    """Return the node's study and what greenrfm reads in it."""
+    from GreenRFMLib.study import gather
+
+    study = gather(node)
+    reading = Reader(bundle, threads=1).read(study.images[0].voxels.copy(), heatmaps=True, overrule=True)
+    return study, reading
+
+
+def lung(slicer: Any, name: str = "scan") -> Any:
+    """Return a volume that is lung all over, but for a row of air."""
+    array = np.full((30, 40, 40), -900, np.int16)
+    array[0, 0] = -1000
+    return slicer.util.addVolumeFromArray(array, name=name)
 
 
 def cell_centres(node: Any, slicer: Any) -> dict[tuple[float, ...], float]:
@@ -100,7 +115,9 @@ def test_scores_and_cells_are_those_of_greenrfm_for_the_same_file(
         assert score.probability == pytest.approx(wanted.probability, abs=1e-3)
         peak = results.show_finding(result, wanted.key)
         cells = expected.heatmaps.shown(wanted.key, 0.0)
-        assert_same_cells(cell_centres(result.heat_map, slicer), _centres(cells, LPS @ expected.heatmaps.affine))
+        assert_same_cells(
+            cell_centres(result.planes[0].heat_map, slicer), _centres(cells, LPS @ expected.heatmaps.affine)
+        )
         highest = LPS @ expected.heatmaps.affine @ [*np.unravel_index(cells.argmax(), cells.shape), 1]
         if (cells == cells.max()).sum() == 1:
             np.testing.assert_allclose(peak.position, highest[:3], atol=0.02)
@@ -133,12 +150,12 @@ def test_a_linear_transform_turns_the_reading_and_the_heat_map_with_the_volume(
 
     results.show_finding(result, "lung_nodule")
     wanted = _centres(expected.heatmaps.shown("lung_nodule", 0.0), LPS @ expected.heatmaps.affine)
-    assert_same_cells(cell_centres(result.heat_map, slicer), wanted)
+    assert_same_cells(cell_centres(result.planes[0].heat_map, slicer), wanted)
     # Moving the volume afterwards moves its heat map too.
     turn[:3, 3] += 100
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(turn))
     moved = {tuple(np.round(np.array(place) + 100, 2).tolist()): value for place, value in wanted.items()}
-    assert_same_cells(cell_centres(result.heat_map, slicer), moved)
+    assert_same_cells(cell_centres(result.planes[0].heat_map, slicer), moved)
 
 
 def _label_map(slicer: Any) -> Any:
@@ -204,7 +221,7 @@ def test_a_wrong_volume_is_refused_in_one_sentence(slicer: Any, make: Any, words
 def test_the_modality_comes_from_the_subject_hierarchy(slicer: Any) -> None:
     from GreenRFMLib.scene import voxels_of
 
-    node = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16))
+    node = lung(slicer)
     assert voxels_of(node).modality == ""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
@@ -229,13 +246,13 @@ def test_voxels_that_are_no_number_are_read_as_greenrfm_reads_them(slicer: Any, 
 def test_the_copy_is_a_copy_and_a_change_of_the_voxels_is_noticed(slicer: Any) -> None:
     from GreenRFMLib.scene import voxels_of
 
-    node = slicer.util.addVolumeFromArray(np.zeros((4, 5, 6), np.int16))
+    node = lung(slicer)
     voxels = voxels_of(node)
     copy = voxels.copy()
     assert voxels.still_in(node)
     slicer.util.arrayFromVolume(node)[:] = 7
     slicer.util.arrayFromVolumeModified(node)
-    assert copy.array.max() == 0
+    assert copy.array.max() == -900
     assert not voxels.still_in(node)
     fresh = voxels_of(node)
     slicer.mrmlScene.RemoveNode(node)
@@ -263,18 +280,18 @@ def test_a_saved_scene_holds_the_result_exactly_and_every_findings_map(
     for key in bundle.findings.keys:
         assert results.show_finding(again, key) is not None
         assert_same_cells(
-            cell_centres(again.heat_map, slicer),
+            cell_centres(again.planes[0].heat_map, slicer),
             _centres(reading.heatmaps.shown(key, 0.0), LPS @ reading.heatmaps.affine),
         )
-    assert again.heat_map.GetNodeReference("GreenRFM.volume") is again.volume
-    display = again.heat_map.GetDisplayNode()
+    assert again.planes[0].heat_map.GetNodeReference("GreenRFM.volume") is again.volume
+    display = again.planes[0].heat_map.GetDisplayNode()
     assert display.GetApplyThreshold()
     assert display.GetColorNode().GetAttribute("GreenRFM.role") == "colours"
     assert display.GetColorNode().GetNumberOfColors() == 256
 
 
 def test_the_table_is_for_people_and_for_export(slicer: Any, bundle: Bundle) -> None:
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     result, reading = analysed(bundle, node)
     table = result.table.GetTable()
     titles = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
@@ -288,41 +305,42 @@ def test_the_table_is_for_people_and_for_export(slicer: Any, bundle: Bundle) -> 
 def test_a_second_analysis_replaces_the_first(slicer: Any, bundle: Bundle) -> None:
     from GreenRFMLib import results
 
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     analysed(bundle, node)
     before = slicer.mrmlScene.GetNumberOfNodes()
     second, _ = analysed(bundle, node)
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert results.find(node).table is second.table
-    other = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="other")
+    other = lung(slicer, "other")
     assert results.find(other) is None
 
 
 def test_nothing_half_made_stays_when_storing_fails(slicer: Any, bundle: Bundle) -> None:
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
+    from GreenRFMLib.study import gather
 
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     first, reading = analysed(bundle, node)
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(ValueError, match="shorter"):
-        results.store(node, scene.voxels_of(node), reading, [0.0])
+        results.store(gather(node), reading, [0.0])
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert results.find(node).table is first.table
 
 
 def test_table_and_heat_map_lie_in_the_volumes_study_and_the_maps_are_hidden(slicer: Any, bundle: Bundle) -> None:
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "subject")
     study = hierarchy.CreateStudyItem(patient, "study")
     hierarchy.CreateItem(study, node)
     result, _ = analysed(bundle, node)
-    for made in (result.table, result.heat_map):
+    for made in (result.table, result.planes[0].heat_map):
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(made)) == study
     hidden = result.table.GetNodeReference("GreenRFM.maps")
     exclude = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
     assert hidden.GetHideFromEditors()
-    assert not result.heat_map.GetHideFromEditors()
+    assert not result.planes[0].heat_map.GetHideFromEditors()
     assert hidden.GetAttribute(exclude) == "1"
 
 
@@ -340,13 +358,13 @@ def test_items_that_slicer_filed_at_the_top_move_into_the_volumes_study(slicer: 
             filed.append(hierarchy.CreateItem(hierarchy.GetSceneItemID(), node))
 
     observer = scene.AddObserver(scene.NodeAddedEvent, file_at_the_top)
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
     hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
     result, _ = analysed(bundle, node)
     scene.RemoveObserver(observer)
     assert len(filed) == 3
-    for made in (result.table, result.heat_map):
+    for made in (result.table, result.planes[0].heat_map):
         assert hierarchy.GetItemByDataNode(made) in filed
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(made)) == study
     assert hierarchy.GetNumberOfItemChildren(study) == 3
@@ -373,17 +391,16 @@ def test_findings_come_by_call_and_then_by_their_distance_from_the_threshold(sli
 
 
 def test_a_finding_whose_cells_stay_below_its_threshold_colours_nothing(slicer: Any, bundle: Bundle) -> None:
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
 
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
-    voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
-    result = results.store(node, voxels, reading, [1000.0, -1000.0, 0.0])
-    display = result.heat_map.GetDisplayNode()
+    node = lung(slicer)
+    study, reading = read(bundle, node)
+    result = results.store(study, reading, [1000.0, -1000.0, 0.0])
+    display = result.planes[0].heat_map.GetDisplayNode()
     assert results.show_finding(result, "lung_nodule").reaches is False
-    assert display.GetLowerThreshold() > slicer.util.arrayFromVolume(result.heat_map).max()
+    assert display.GetLowerThreshold() > slicer.util.arrayFromVolume(result.planes[0].heat_map).max()
     assert results.show_finding(result, "emphysema").reaches is True
-    top = slicer.util.arrayFromVolume(result.heat_map).max()
+    top = slicer.util.arrayFromVolume(result.planes[0].heat_map).max()
     assert display.GetLowerThreshold() == display.GetWindowLevelMin() == pytest.approx((top - 1000) / 2)
     assert display.GetWindowLevelMax() == pytest.approx(top)
 
@@ -401,18 +418,17 @@ def test_a_map_that_hardly_reaches_the_threshold_does_not_burn(slicer: Any, bund
 
 
 def test_a_finding_all_over_the_volume_colours_no_outermost_cell_and_peaks_inside(slicer: Any, bundle: Bundle) -> None:
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
 
     array = np.full((40, 60, 60), 400, np.int16)
     array[7:33, 10:50, 10:50] = -900
     node = slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([2.0, 2.0, 3.0, 1.0]), name="scan")
-    voxels = scene.voxels_of(node)
-    reading = Reader(bundle, threads=1).read(voxels.copy(), heatmaps=True, overrule=True)
+    study, reading = read(bundle, node)
     assert reading.heatmaps is not None
-    result = results.store(node, voxels, reading, [0.0] * 3)
+    result = results.store(study, reading, [0.0] * 3)
     peak = results.show_finding(result, "emphysema")
-    cells = slicer.util.arrayFromVolume(result.heat_map)
-    coloured = cells >= result.heat_map.GetDisplayNode().GetLowerThreshold()
+    cells = slicer.util.arrayFromVolume(result.planes[0].heat_map)
+    coloured = cells >= result.planes[0].heat_map.GetDisplayNode().GetLowerThreshold()
     inner = np.zeros(cells.shape, bool)
     inner[1:-1, 1:-1, 1:-1] = True
     assert coloured.any()
@@ -423,12 +439,13 @@ def test_a_finding_all_over_the_volume_colours_no_outermost_cell_and_peaks_insid
 
 
 def test_a_reading_that_cannot_be_stored_leaves_the_earlier_result(slicer: Any, bundle: Bundle) -> None:
-    from GreenRFMLib import results, scene
+    from GreenRFMLib import results
+    from GreenRFMLib.study import gather
 
-    node = slicer.util.addVolumeFromArray(np.full((30, 40, 40), -900, np.int16), name="scan")
+    node = lung(slicer)
     first, reading = analysed(bundle, node)
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(ValueError, match="finite"):
-        results.store(node, scene.voxels_of(node), reading, [float("inf"), 0.0, 0.0])
+        results.store(gather(node), reading, [float("inf"), 0.0, 0.0])
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert results.find(node).table is first.table

@@ -15,12 +15,13 @@ from GreenRFMLib import results
 from GreenRFMLib.analysis import Analysis, Failed, Finished, Found
 from GreenRFMLib.panels import status
 from GreenRFMLib.panels.findings import FindingsPanel
+from GreenRFMLib.panels.images import ImagesPanel
 from GreenRFMLib.panels.quiet import Quiet
 from GreenRFMLib.panels.status import Read
 from GreenRFMLib.panels.words import sentence_case
 from GreenRFMLib.parameters import Parameters
 from GreenRFMLib.requirements import Requirements
-from GreenRFMLib.scene import Voxels, voxels_of
+from GreenRFMLib.study import Key, Study, gather, keys_of
 from GreenRFMLib.unexpected import sentence_for
 
 BUNDLE_SETTING = "GreenRFM/Bundle"
@@ -38,6 +39,8 @@ class AnalyzePanel:
         self._ui, self._analysis, self._requirements = ui, analysis, requirements
         self._quietly = Quiet()
         self._findings = FindingsPanel(ui, self._quietly)
+        self._images = ImagesPanel(ui, self._quietly, self._on_image)
+        self._keys: tuple[Key, ...] = ()  # the images that the bundle reads
         self._parameters: Parameters | None = None
         self._read: Read | None = None
         self._message = ""
@@ -52,6 +55,11 @@ class AnalyzePanel:
         ui.overruleButton.connect("clicked(bool)", self._on_overrule)
         ui.textButton.connect("clicked(bool)", self._on_text)
         ui.textLineEdit.connect("returnPressed()", self._on_text)
+        # A volume's node is announced before it has its voxels, by which it belongs into the list of images or not.
+        self._added = qt.QTimer()
+        self._added.setSingleShot(True)
+        self._added.connect("timeout()", self._refresh)
+        self._keys = keys_of(self._folder())
         self._show_result()
 
     def use(self, parameters: Parameters | None) -> None:
@@ -76,11 +84,18 @@ class AnalyzePanel:
 
     def close(self) -> None:
         """Let go of the scene and end a running analysis."""
+        self._added.stop()
         self._findings.close()
         self._analysis.close()
 
+    def look_for_added(self) -> None:
+        """Offer a volume that comes into the scene as another image of the study."""
+        if self._keys and self._parameters is not None and not self._quietly.active:
+            self._added.start(0)
+
     def look_for_removed(self) -> None:
         """Show no longer a result of which somebody removed the table or the heat map."""
+        self.look_for_added()
         result = self._findings.result
         if self._quietly.active or self._parameters is None or result is None:
             return
@@ -93,6 +108,7 @@ class AnalyzePanel:
     def look_again(self) -> None:
         """Look whether the packages were installed meanwhile, and show the scene's result again."""
         self._missing = self._requirements.missing()
+        self._keys = keys_of(self._folder())
         self._show_result()
 
     def _take_over(self, parameters: Parameters) -> None:
@@ -115,6 +131,11 @@ class AnalyzePanel:
 
     def _on_bundle(self, path: str) -> None:
         self._message = ""
+        self._keys = keys_of(self._folder())
+        self._refresh()
+
+    def _on_image(self) -> None:
+        self._message = ""
         self._refresh()
 
     def _on_install(self) -> None:
@@ -127,11 +148,11 @@ class AnalyzePanel:
         self._refresh()
 
     def _on_analyze(self) -> None:
-        node, folder = self._ui.volumeSelector.currentNode(), self._folder()
+        folder = self._folder()
         if self._analysis.running or folder is None:
             return
         try:
-            voxels = voxels_of(node)
+            study = gather(self._ui.volumeSelector.currentNode(), self._keys)
         except UserError as error:
             self._message = str(error)
             self._refresh()
@@ -139,31 +160,29 @@ class AnalyzePanel:
         qt.QSettings().setValue(BUNDLE_SETTING, str(folder))
         self._ui.bundlePathLineEdit.addCurrentPathToHistory()
         self._message = ""
-        self._analysis.start(voxels, folder, lambda outcome: self._on_outcome(node, voxels, outcome), self._show_stage)
+        self._analysis.start(study.voxels(), folder, lambda outcome: self._on_outcome(study, outcome), self._show_stage)
         self._refresh()
 
-    def _on_outcome(self, node: Any, voxels: Voxels, outcome: Finished | Failed) -> None:
+    def _on_outcome(self, study: Study, outcome: Finished | Failed) -> None:
         if isinstance(outcome, Failed):
             self._message = outcome.sentence
         else:
-            self._take(Read(node, voxels, outcome))
-        if node is not self._ui.volumeSelector.currentNode():  # an added scene brought another volume
-            self._message = _("Of {name}: {message}").format(name=node.GetName(), message=self._message)
+            self._take(Read(study, outcome))
+        if study.volume is not self._ui.volumeSelector.currentNode():  # an added scene brought another volume
+            self._message = _("Of {name}: {message}").format(name=study.volume.GetName(), message=self._message)
         self._show_result()
 
     def _take(self, read: Read) -> None:
         """Keep a reading, and put it into the scene unless its scores are withheld."""
         self._read = None
-        if not read.voxels.still_in(read.volume):
+        if not read.study.unchanged:
             self._message = _("The volume was changed, moved or removed while it was read. Analyze it again.")
             return
         if read.withheld is not None:
             self._message = status.withheld(read)
         else:
             try:
-                result = self._quietly(
-                    results.store, read.volume, read.voxels, read.finished.reading, read.finished.decision_logits
-                )
+                result = self._quietly(results.store, read.study, read.finished.reading, read.finished.decision_logits)
             except Exception as error:
                 self._message = sentence_for(error)
                 return
@@ -190,7 +209,7 @@ class AnalyzePanel:
             self._message = outcome.sentence
         elif read is self._read:  # an added scene may have brought another volume
             try:
-                self._findings.show_text(read.voxels, outcome.text, outcome.heatmaps)
+                self._findings.show_text(read.study, outcome)
             except Exception as error:
                 self._message = sentence_for(error)
         self._refresh()
@@ -214,12 +233,14 @@ class AnalyzePanel:
     def _refresh(self) -> None:
         """Enable what can be used now, and say what is going on or what comes next."""
         ui, running, result = self._ui, self._analysis.running, self._findings.result
-        obstacle = status.obstacle(self._missing, ui.volumeSelector.currentNode(), self._folder())
+        volume = ui.volumeSelector.currentNode() if self._parameters is not None else None
+        self._images.show(volume, self._keys)
+        obstacle = status.obstacle(self._missing, ui.volumeSelector.currentNode(), self._folder(), self._keys)
         ui.installButton.visible = bool(self._missing)
         ui.installButton.enabled = not running
         ui.analyzeButton.enabled = not running and not obstacle
         ui.analyzeButton.toolTip = obstacle or _("Read the volume with the model.")
-        ui.volumeSelector.enabled = ui.bundlePathLineEdit.enabled = not running
+        ui.volumeSelector.enabled = ui.bundlePathLineEdit.enabled = ui.imagesTable.enabled = not running
         ui.cancelButton.enabled = running
         ui.progressBar.visible = running
         text_obstacle = status.text_obstacle(result, self._read)

@@ -9,15 +9,17 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from GreenRFMLib import overlay, record, results, text_map
+from GreenRFMLib.advice import in_viewer
+from GreenRFMLib.analysis import Found
 from GreenRFMLib.heat_map import Peak
 from GreenRFMLib.panels import findings_table
 from GreenRFMLib.panels.quiet import Quiet
 from GreenRFMLib.panels.words import remark, sentence_case
 from GreenRFMLib.parameters import Parameters
-from GreenRFMLib.scene import Voxels
+from GreenRFMLib.study import Study
 
 if TYPE_CHECKING:
-    from greenrfm.reading import HeatMaps, Reading
+    from greenrfm.reading import Reading
 
 
 class FindingsPanel(VTKObservationMixin):
@@ -30,10 +32,12 @@ class FindingsPanel(VTKObservationMixin):
         self._parameters: Parameters | None = None
         self.result: record.Result | None = None
         self._text: text_map.TextMap | None = None
+        self._found: tuple[Study, Found] | None = None  # what the text's map is made of, for every plane
         self._map_belongs = True
         findings_table.prepare(ui.findingsTable)
         ui.findingsTable.connect("itemSelectionChanged()", self._on_finding)
         ui.heatMapCheckBox.connect("toggled(bool)", self._on_heat_map)
+        ui.planeComboBox.connect("activated(int)", self._on_plane)
         ui.opacitySlider.connect("valueChanged(double)", self._on_opacity)
         ui.hideTextButton.connect("clicked(bool)", self._on_hide_text)
 
@@ -43,18 +47,21 @@ class FindingsPanel(VTKObservationMixin):
         self.result = results.find(volume) if withheld is None else None
         if former is not None and (self.result is None or self.result.table is not former.table):
             self._drop_text()
-        self._follow(volume if self.result is not None else None)
-        if former is not None and (self.result is None or former.heat_map is not self.result.heat_map):
-            overlay.hide(former.heat_map)
+        self._follow()
+        kept = [one.heat_map for one in self.result.planes] if self.result is not None else []
+        for heat_map in [one.heat_map for one in former.planes] if former is not None else []:
+            if heat_map not in kept:
+                overlay.hide(heat_map)
         self._quietly(self._fill, withheld)
         self._show_map(jump=False)
 
-    def show_text(self, voxels: Voxels, text: str, heatmaps: HeatMaps) -> None:
+    def show_text(self, study: Study, found: Found) -> None:
         """Lay the heat map of a text query over the views, in place of a finding's."""
         if self.result is None:
             return
         self._drop_text()
-        self._text = self._quietly(text_map.put, self.result.volume, voxels, text, heatmaps)
+        self._found = study, found
+        self._put_text()
         self._show_map(jump=True)
 
     def pause(self) -> None:
@@ -70,7 +77,8 @@ class FindingsPanel(VTKObservationMixin):
     def lost(self) -> bool:
         """Return whether somebody removed a map of the result that is shown."""
         return self.result is not None and (
-            self.result.heat_map is None or (self._text is not None and not self._text.in_scene)
+            any(one.heat_map is None for one in self.result.planes)
+            or (self._text is not None and not self._text.in_scene)
         )
 
     # What the user does
@@ -89,6 +97,15 @@ class FindingsPanel(VTKObservationMixin):
         self._drop_text()
         self._show_map(jump=True)
 
+    def _on_plane(self, index: int) -> None:
+        if self._parameters is None or self.result is None:
+            return
+        self._parameters.plane = self.result.planes[index].plane
+        if self._text is not None:
+            self._remove_text()
+            self._put_text()
+        self._show_map(jump=True)
+
     def _on_hide_text(self) -> None:
         self._drop_text()
         self._show_map(jump=False)
@@ -97,7 +114,7 @@ class FindingsPanel(VTKObservationMixin):
         if self._quietly.active or self._parameters is None:
             return
         self._parameters.opacity = value
-        node = self._text.node if self._text is not None else self.result.heat_map if self.result is not None else None
+        node = self._text.node if self._text is not None else self._maps.heat_map if self.result is not None else None
         if node is not None:
             overlay.fade(node, value)
 
@@ -110,17 +127,23 @@ class FindingsPanel(VTKObservationMixin):
 
     # What the user sees
 
-    def _follow(self, volume: Any) -> None:
-        """Watch the volume whose heat map is shown: somebody may move it, or change its voxels."""
+    @property
+    def _maps(self) -> record.PlaneMaps:
+        """Return the maps of the chosen plane."""
+        assert self.result is not None
+        assert self._parameters is not None
+        return self.result.of_plane(self._parameters.plane)
+
+    def _follow(self) -> None:
+        """Watch the volumes on which heat maps lie: somebody may move them, or change their voxels."""
         self.removeObservers()
-        if volume is not None:
+        for volume in {one.volume for one in self.result.planes} - {None} if self.result is not None else ():
             changes = (vtk.vtkCommand.ModifiedEvent, volume.TransformModifiedEvent, volume.ImageDataModifiedEvent)
             for event in changes:
                 self.addObserver(volume, event, self._on_volume_modified)
 
     def _follows(self) -> bool:
-        assert self.result is not None
-        return results.follow_volume(self.result, self._text.node if self._text is not None else None)
+        return results.follow_volume(self._maps, self._text.node if self._text is not None else None)
 
     def _fill(self, withheld: Reading | None) -> None:
         ui, result = self._ui, self.result
@@ -131,18 +154,27 @@ class FindingsPanel(VTKObservationMixin):
             if self._parameters.finding not in keys:
                 self._parameters.finding = keys[0]
             findings_table.select(ui.findingsTable, self._parameters.finding)
+        self._fill_planes()
         notice = withheld.notice if withheld is not None else result.notice if result is not None else ""
         ui.noticeLabel.text = notice or _("Not for diagnostic use.")
         ui.withheldLabel.text = _why(withheld) if withheld is not None else ""
         ui.withheldLabel.visible = ui.overruleButton.visible = withheld is not None
         ui.warningsLabel.text = "\n".join(remark(one) for one in self._remarks(withheld))
         ui.warningsLabel.visible = bool(ui.warningsLabel.text)
-        for widget in (ui.findingsTable, ui.heatMapCheckBox, ui.opacityLabel, ui.opacitySlider, ui.cellSizeLabel):
+        maps = (ui.heatMapCheckBox, ui.opacityLabel, ui.opacitySlider, ui.cellSizeLabel)
+        for widget in (ui.findingsTable, *maps, ui.textLabel, ui.textLineEdit, ui.textButton, ui.hideTextButton):
             widget.visible = withheld is None
-        ui.textLabel.visible = ui.textLineEdit.visible = ui.textButton.visible = ui.hideTextButton.visible = (
-            withheld is None
-        )
         ui.heatMapCheckBox.enabled = ui.opacitySlider.enabled = ui.findingsTable.enabled = bool(keys)
+
+    def _fill_planes(self) -> None:
+        """Offer the planes of the result, if there are several."""
+        ui = self._ui
+        planes = [one.plane for one in self.result.planes] if self.result is not None else []
+        ui.planeComboBox.clear()
+        ui.planeComboBox.addItems(planes)
+        if planes and self._parameters is not None:
+            ui.planeComboBox.setCurrentIndex(planes.index(self._maps.plane))
+        ui.planeLabel.visible = ui.planeComboBox.visible = len(planes) > 1
 
     def _remarks(self, withheld: Reading | None) -> tuple[record.Remark, ...]:
         """Return the warnings to show; the reasons for withholding stand by themselves while they do."""
@@ -150,7 +182,18 @@ class FindingsPanel(VTKObservationMixin):
             return tuple(one for one in record.remarks_of(withheld) if one.level != "withhold")
         return self.result.remarks if self.result is not None else ()
 
+    def _put_text(self) -> None:
+        """Put the text's map of the chosen plane into the scene."""
+        if self._found is not None:
+            (study, found), plane = self._found, self._maps.plane
+            image = study.of_plane(plane)
+            self._text = self._quietly(text_map.put, image.node, image.voxels, found.text, found.heatmaps[plane])
+
     def _drop_text(self) -> None:
+        self._found = None
+        self._remove_text()
+
+    def _remove_text(self) -> None:
         shown, self._text = self._text, None
         if shown is not None:
             overlay.hide(shown.node)
@@ -166,33 +209,45 @@ class FindingsPanel(VTKObservationMixin):
         if result is None or parameters is None:
             return
         if self._text is None and not parameters.heat_map:
-            overlay.hide(result.heat_map)
+            _hide_maps(result)
             return
-        self._map_belongs = self._follows()
+        maps, self._map_belongs = self._maps, self._follows()
         if not self._map_belongs:
-            overlay.hide(self._text.node if self._text is not None else result.heat_map)
+            self._hide()
             ui.cellSizeLabel.text = _("The volume was moved or changed since; analyze it again.")
             return
         if self._text is not None:
             node, peak, about = self._text.node, self._text.peak, _about_text(self._text.text)
         else:
-            found = results.show_finding(result, parameters.finding)
+            found = results.show_finding(result, parameters.finding, maps.plane)
             if found is None:
-                overlay.hide(result.heat_map)
+                self._hide()
                 ui.cellSizeLabel.text = _("The heat maps of this result are no longer in the scene. Analyze again.")
                 return
-            node, peak, about = result.heat_map, found, _about_finding(found)
-        overlay.show(result.volume, node, parameters.opacity)
+            node, peak, about = maps.heat_map, found, _about_finding(found)
+        overlay.show(maps.volume, node, parameters.opacity)
         if jump:
             overlay.jump(peak.position)
-        size = " × ".join(f"{length:.0f}" for length in result.cell_size_mm)
+        size = " × ".join(f"{length:.0f}" for length in maps.cell_size_mm)
         sentence = _("One cell of the heat map is {size} mm: it points to a region, it does not outline anything.")
         ui.cellSizeLabel.text = "\n".join([*about[:-1], f"{sentence.format(size=size)} {about[-1]}"])
+
+    def _hide(self) -> None:
+        """Take every map off the views, whichever plane's was shown."""
+        if self._text is not None:
+            overlay.hide(self._text.node)
+        if self.result is not None:
+            _hide_maps(self.result)
+
+
+def _hide_maps(result: record.Result) -> None:
+    for one in result.planes:
+        overlay.hide(one.heat_map)
 
 
 def _why(withheld: Reading) -> str:
     """Return why there are no scores, and what can be done."""
-    return _("Scores and heat map are withheld: {reason}").format(reason=sentence_case(withheld.withheld))
+    return _("Scores and heat map are withheld: {reason}").format(reason=sentence_case(in_viewer(withheld.withheld)))
 
 
 def _about_finding(peak: Peak) -> list[str]:

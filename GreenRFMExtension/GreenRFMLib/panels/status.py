@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from slicer.i18n import tr as _
 from GreenRFMLib.analysis import Finished
 from GreenRFMLib.record import Result
 from GreenRFMLib.requirements import names
-from GreenRFMLib.scene import Voxels, problem_with
+from GreenRFMLib.scene import problem_with
+from GreenRFMLib.study import ALONE, Key, Study, keys_for, plane_of, read_as
 
 if TYPE_CHECKING:
     from greenrfm.reading import Reading
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
 class Read:
     """The last reading of the chosen volume: scores that are withheld, and features, are nowhere but here."""
 
-    volume: Any
-    voxels: Voxels
+    study: Study
     finished: Finished
+
+    @property
+    def volume(self) -> Any:
+        """Return the chosen volume node."""
+        return self.study.volume
 
     @property
     def withheld(self) -> Reading | None:
@@ -32,15 +38,30 @@ class Read:
         return self.finished.reading if self.finished.reading.withheld else None
 
 
-def obstacle(missing: list[Requirement], volume: Any, folder: Path | None) -> str:
-    """Return what stands against analyzing, as a sentence that says what to do, or ""."""
+def obstacle(missing: list[Requirement], volume: Any, folder: Path | None, keys: Sequence[Key]) -> str:
+    """Return what stands against analyzing, as a sentence that says what to do, or "".
+
+    `keys` are the images that the bundle reads, () for one volume.
+    """
     if missing:
         return _("Reading needs {names}: press Install.").format(names=names(missing))
     if volume is None and folder is None:
         return _("Choose a volume and the folder of a model bundle.")
     if folder is None:
         return problem_with(volume) or _("Choose the folder of a model bundle.")
-    return problem_with(volume)
+    return problem_with(volume) or _wrong_image(volume, keys)
+
+
+def _wrong_image(volume: Any, keys: Sequence[Key]) -> str:
+    if not keys:
+        return ""
+    if not keys_for(volume, keys):
+        sentence = _("The slices of this volume are {plane}, the model reads {planes} ones. Choose another volume.")
+        planes = ", ".join(dict.fromkeys(plane for _sequence, plane in keys))
+        return sentence.format(plane=plane_of(volume), planes=planes)
+    if read_as(volume) == ALONE:
+        return _("Say in the list of images what this volume is; then add the others of its study.")
+    return ""
 
 
 def text_obstacle(result: Result | None, read: Read | None) -> str:

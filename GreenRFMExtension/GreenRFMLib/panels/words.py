@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from GreenRFMLib.advice import in_viewer
 from GreenRFMLib.record import Remark
 
 
@@ -21,5 +22,6 @@ def remark(one: Remark) -> str:
         "doubt": _("⚠ Doubt: {sentence}"),
         "note": _("Note: {sentence}"),
     }
+    sentence = in_viewer(one.sentence)
     plain = one.level == "overruled"
-    return signs[one.level].format(sentence=sentence_case(one.sentence) if plain else one.sentence.strip(" .") + ".")
+    return signs[one.level].format(sentence=sentence_case(sentence) if plain else sentence.strip(" .") + ".")
