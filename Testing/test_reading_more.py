@@ -233,7 +233,7 @@ def test_zero_shot_and_free_text_of_a_model_of_images_alone_are_refused(tmp_path
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIR"])
-def test_the_map_of_a_free_text_averages_to_its_dot_product_and_lies_over_the_scan(
+def test_the_map_of_a_free_text_averages_to_how_much_more_it_fits_than_prompts_and_lies_over_the_scan(
     reader: Reader, bundle: Bundle, codes: str
 ) -> None:
     text = "pleural effusion is present"
@@ -243,7 +243,10 @@ def test_the_map_of_a_free_text_averages_to_its_dot_product_and_lies_over_the_sc
     assert reading.features is not None
     maps = reader.text_heatmap(text, reading.features)
     latent = TextEncoder(bundle, threads=1).encode([text])[0]
-    assert maps["text"].mean(dtype=np.float64) == pytest.approx(float(latent @ reading.latent), abs=1e-4)
+    prompts = bundle.prompts
+    assert prompts is not None
+    more = float((latent - prompts.positive.mean(axis=(0, 1))) @ reading.latent)
+    assert maps["text"].mean(dtype=np.float64) == pytest.approx(more, abs=1e-4)
     assert maps.cell_size_mm == pytest.approx((16.0, 16.0, 16.0))
     assert resample(maps, "text", volume).shape == volume.shape
     with pytest.raises(UserError, match="no text"):

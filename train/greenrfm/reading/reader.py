@@ -140,17 +140,18 @@ class Reader:
         )
 
     def text_heatmap(self, text: str, features: Features) -> HeatMaps:
-        """Return where a study resembles a free text: text latent · projection · F(x), under the one key "text".
+        """Return where a study resembles a free text: (text latent − that of all prompts) · projection · F(x).
 
-        The mean over the cells of a field seen at once is the dot product by which the text would be searched; of tiles
-        see `HeatMaps`. `features` come from `read(..., features=True)`. Raises UserError if the text is empty or the
-        bundle has no text encoder.
+        The mean of the bundle's positive prompts is taken away, because what all texts have in common lies in every map
+        and points nowhere (measured: docs/benchmarks.md, "Reading"). The one key is "text". `features` come from
+        `read(..., features=True)`. Raises UserError if the text is empty or the bundle has no text encoder.
         """
         if not text.strip():
             raise UserError("there is no text to look for; describe a finding")
         self._text = self._text or TextEncoder(self.bundle, self._setting.threads)
-        weight = self._text.encode([text]) @ self.bundle.projection
-        return features.heatmaps(("text",), weight, np.zeros(1, np.float32))
+        common = prompts_of(self.bundle).positive.mean(axis=(0, 1))
+        weight = (self._text.encode([text]) - common) @ self.bundle.projection
+        return features.heatmaps(("text",), weight.astype(np.float32), np.zeros(1, np.float32))
 
     def cancel(self) -> None:
         """End the read that is running in another thread, if there is one: it raises Cancelled there."""
