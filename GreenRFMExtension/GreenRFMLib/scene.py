@@ -19,7 +19,6 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from greenrfm.errors import UserError
-from GreenRFMLib.nifti import not_numbers
 
 if TYPE_CHECKING:
     from greenrfm.volumes import Volume
@@ -88,6 +87,7 @@ class Voxels:
         """
         # Imported here: SimpleITK, pydicom and onnxruntime come with it.
         from greenrfm.volumes import CANONICAL, Volume, orient
+        from greenrfm.volumes.nifti import not_numbers
         from greenrfm.volumes.read import checked
         from greenrfm.volumes.volume import narrow
 

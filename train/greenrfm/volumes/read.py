@@ -15,6 +15,7 @@ from greenrfm.errors import UserError
 from greenrfm.files import check_name
 from greenrfm.volumes import dicom
 from greenrfm.volumes.headers import check_header
+from greenrfm.volumes.nifti import not_numbers
 from greenrfm.volumes.volume import NO_AIR, Volume, image_affine, narrow, right_angled
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -88,7 +89,9 @@ def _read_file(path: Path) -> Volume:
     affine = image_affine(image)
     if not np.isfinite(affine).all() or not right_angled(affine):
         raise UserError(f"{path} has axes that are not at right angles; resample it to a regular grid first")
-    return Volume(narrow(array), affine)
+    lost = not_numbers(path)
+    said = f"{lost} voxels of the file hold no number and are read as 0; save it again with the value of air there"
+    return Volume(narrow(array), affine, warnings=(said,) if lost else ())
 
 
 def checked(volume: Volume) -> Volume:

@@ -1,4 +1,4 @@
-"""Voxels of a NIfTI file that hold no number: the reader of Slicer, and of SimpleITK, makes zeros of them unsaid."""
+"""Voxels of a NIfTI file that hold no number: SimpleITK and Slicer make zeros of them unsaid."""
 
 from __future__ import annotations
 
