@@ -126,6 +126,8 @@ def test_lungs_that_go_on_beyond_the_scan_and_a_thin_scan_are_doubted(reader: Re
     thin = reader.read(replace(volume, array=volume.array[:, :, 10:18]))
     assert {("doubt", "cut"), ("doubt", "body-part"), ("doubt", "coverage")} <= found(thin)
     assert any("only 20 mm of the scan show aerated lung" in sentence for sentence in thin.warnings)
+    four = reader.read(replace(volume, array=volume.array[:, :, 10:14]))
+    assert "only 10 mm of the scan show aerated lung" in four.withheld
 
 
 def test_thick_slices_few_slices_and_oblong_pixels_are_said(reader: Reader) -> None:
@@ -192,7 +194,7 @@ REAL = {
     "ct_chest_elastix_3DCT_lung/3DCT_lung.mha": "",
     "ct_head/dicom2stl_ct_example.nii.gz": "looks like a head",
     "ct_extremity_STS/STS_001_CT.nii.gz": "no slice shows aerated lung",
-    "ct_body_TotalSegmentator_examples/example_ct.nii.gz": "no slice shows aerated lung",
+    "ct_body_TotalSegmentator_examples/example_ct.nii.gz": "only 6 mm of the scan show aerated lung",
     "mr_brain_PGBM-001/dicom": "the volume is MR",
     "mr_spine/sct_t2.nii.gz": "no Hounsfield units",
     "ct_head/dicom2stl_mri_t1_example.nii.gz": "no Hounsfield units",

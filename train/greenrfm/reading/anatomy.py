@@ -136,12 +136,13 @@ def check_field(sample: Sample, anatomy: Anatomy, body_part: str, field_mm: NDAr
 
 
 def _chest(anatomy: Anatomy) -> list[Check]:
+    shown = f"only {anatomy.lung_mm:.0f} mm of the scan show" if anatomy.lung_mm else "no slice shows"
     if anatomy.lung_mm < 15 and not anatomy.inside_body:
         return [
             Check(
                 "body-part",
                 "withhold",
-                f"no slice shows aerated lung{_guess(anatomy)}: the model reads chest CT and nothing else",
+                f"{shown} aerated lung{_guess(anatomy)}: the model reads chest CT and nothing else",
             )
         ]
     if anatomy.sure_mm < 15 <= anatomy.lung_mm:
@@ -150,7 +151,6 @@ def _chest(anatomy: Anatomy) -> list[Check]:
         )
         return [Check("body-part", "doubt", f"{sentence}may be no chest{_guess(anatomy)}")]
     if anatomy.lung_mm < 80:
-        shown = f"only {anatomy.lung_mm:.0f} mm of the scan show" if anatomy.lung_mm else "no slice shows"
         return [Check("body-part", "doubt", f"{shown} aerated lung: the model expects a whole chest")]
     return []
 
