@@ -27,8 +27,6 @@ def check_volume(volume: Volume, prepared: Prepared, bundle: Bundle) -> tuple[Ch
     if bundle.preprocessing.intensity == "window":
         if not found:
             found += _computed_tomography(thinned, prepared, bundle)
-    elif float(np.ptp(thinned.array)) == 0:
-        found.append(Check("file", "withhold", "all voxels have one value: there is nothing to see in this volume"))
     elif not volume.modality and float(np.quantile(thinned.array, 0.02)) < -800:
         found.append(
             Check("modality", "doubt", "values near -1000 look like CT in Hounsfield units, but the model reads MR")
