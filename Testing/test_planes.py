@@ -17,7 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from command_line import ROOT, Answer
+from command_line import ROOT, Answer, write_csv
 from greenrfm.bundle import Bundle, check
 from greenrfm.cohort import Inputs, Study, read_cohort
 from greenrfm.commands.scan import scans_at, scans_of
@@ -479,9 +479,31 @@ class TestABundle:
         with CaseLibrary.open(folder / "cases") as old, CaseLibrary.open(folder / "anew") as new:
             assert len(old.get(study_id).images) == len(images) > 1
             assert len(new) == len(old)
+            wanted = {case.study_id: latent for case, latent in old.items()}[study_id]
             for (case, latent), (same, read) in zip(old.items(), new.items(), strict=True):
                 assert same == case
                 np.testing.assert_allclose(read, latent, atol=1e-5)
+
+        # The study itself is searched for with all of its images.
+        query = ("library", "search", "cases", "--bundle", bundle.folder, "--cohort", "cohort/cohort.csv", "--json")
+        hits = json.loads(child(*query, "--study", study_id, "-k", "100", cwd=folder).out)
+        (own,) = [hit for hit in hits if hit["study"] == study_id]
+        assert own["score"] == pytest.approx(float(wanted @ wanted), rel=1e-4)
+        assert "no study 'nobody'" in child(*query, "--study", "nobody", cwd=folder).err
+
+    def test_reads_a_study_anew_whose_sequences_changed_places(self, folder: Path, bundle: Bundle) -> None:
+        rows = list(csv.reader((folder / "cohort" / "cohort.csv").open(newline="", encoding="utf-8")))
+        first, second = (rows[0].index(f"image_{name}_sagittal") for name in ("pd", "t2fs"))
+        row = next(row for row in rows[1:] if row[first] and row[second])
+        readings = []
+        for _ in range(2):
+            row[first], row[second] = row[second], row[first]
+            write_csv(folder / "cohort" / "swapped.csv", [rows[0], row])
+            arguments = ("--cohort", "cohort/swapped.csv", "--out", "swapped", "--overrule", "--json")
+            answer = child("read", bundle.folder, *arguments, cwd=folder)
+            assert answer.code == 0, answer.err
+            readings.append([finding["probability"] for finding in json.loads(answer.out)[0]["findings"]])
+        assert readings[0] != readings[1]
 
     def test_takes_a_single_volume_for_the_sequence_that_is_named(self, folder: Path, bundle: Bundle) -> None:
         study = next(study for study in read_cohort(folder / "cohort" / "cohort.csv") if study.images)

@@ -281,6 +281,25 @@ def test_probabilities_of_two_bundles_are_not_compared_but_said() -> None:
     assert find_priors([now], [foreign, same])["now"].study_id == "same"
 
 
+def test_an_id_that_comes_again_on_another_day_is_an_earlier_study() -> None:
+    now = replace(result("CT", 0.7, patient="p", day="2024-02-01"), series_uid="1.2")
+    before = replace(now, study_date="2023-02-01", series_uid="1.1")
+    assert find_priors([now], [before])["CT"].study_date == "2023-02-01"
+    # The same study, read before with a wrong date, is none.
+    assert not find_priors([now], [replace(now, study_date="2023-02-01")])
+
+
+def test_probabilities_of_two_fields_and_overruled_ones_are_not_compared_but_said() -> None:
+    now = result("b", 0.7, patient="p", day="2024-02-01", options={"field": "tiles"})
+    before = replace(now, study_id="a", study_date="2023-02-01")
+    assert find_priors([now], [before])["b"].changes
+    whole = find_priors([now], [replace(before, options={"field": "whole"})])["b"]
+    assert (whole.changes, whole.reason) == ((), "another field of view was read")
+    shown = {**before.reading, "overruled": True, "checks": [{"code": "modality", "level": "withhold", "sentence": ""}]}
+    overruled = find_priors([now], [replace(before, reading=shown)])["b"]
+    assert "by overrule" in overruled.reason
+
+
 def test_a_prior_whose_scores_are_withheld_is_said() -> None:
     now = result("now", 0.7, patient="p", day="2024-01-01")
     void = result("void", patient="p", day="2023-12-01", withheld="it is an MR")

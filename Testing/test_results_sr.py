@@ -194,6 +194,33 @@ def test_no_name_of_a_patient_gets_into_what_is_said(greenrfm: Command, bundle: 
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"InstanceNumber": "A1"}, ""), ({"StudyInstanceUID": ""}, "StudyInstanceUID"),
+     ({"StudyInstanceUID": "1.2.SECRET"}, "StudyInstanceUID")],
+)  # fmt: skip
+def test_one_bad_series_does_not_end_a_worklist(
+    greenrfm: Command, bundle: Bundle, tmp_path: Path, changes: dict[str, str], said: str
+) -> None:
+    for path in write_dicom(chest(1), tmp_path / "two" / "a", SERIES, **WHO | WHEN):
+        image = pydicom.dcmread(path)
+        for name, value in changes.items():
+            element = pydicom.DataElement(name, pydicom.datadict.dictionary_VR(name), "1")
+            element._value = value  # as files in the wild have it, past pydicom's own checks
+            image[name] = element
+        image.save_as(path)
+    write_dicom(chest(2), tmp_path / "two" / "b", SERIES + ".7", **WHO | WHEN)
+    answer = greenrfm(
+        "read", bundle.folder, "--folder", tmp_path / "two", "--out", tmp_path / "out", "--sr", tmp_path / "sr"
+    )
+    assert answer.code == (1 if said else 0), answer.err
+    assert said in answer.err
+    assert "SECRET" not in answer.err
+    assert (tmp_path / "sr" / "b.dcm").is_file()
+    assert (tmp_path / "sr" / "a.dcm").is_file() == (not said)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
 def test_a_header_that_dicom_forbids_is_named_without_its_value(
     greenrfm: Command, bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from command_line import ROOT, Answer, Command, blocked, chest, child, make_cohort, write_csv
 from dicom_files import write_dicom
 from greenrfm.bundle import Bundle
+from greenrfm.errors import UserError
 from greenrfm.evaluation import ScoreTable
 from greenrfm.reading import speed
 from greenrfm.results import ResultFolder, read_audit
@@ -271,8 +272,43 @@ def test_what_an_earlier_run_said_of_other_patients_is_forgotten_too(
     cohort.write_text(text, "utf-8")
     assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out).code == 0
     cohort.write_text("\n".join(line for line in text.splitlines() if "MRN-4711" not in line) + "\n", "utf-8")
+    # What a kill may leave, and a reading of another format.
+    (out / "studies" / ".123-0123abcd.s1.json").write_text("MRN-4711")
+    (out / ".123-0123abcd.worklist.csv").write_text("MRN-4711")
+    (out / "studies" / "old.json").write_text('{"patient": "MRN-4711"}')
     assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out, "--no-patient-ids").code == 0
     assert not [path for path in out.rglob("*") if path.is_file() and b"MRN-4711" in path.read_bytes()]
+
+
+def test_a_study_whose_image_is_gone_is_in_the_record(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:
+    cohort, out = patients(tmp_path, 2), tmp_path / "out"
+    (tmp_path / "v1.nii.gz").unlink()
+    assert greenrfm("read", bundle.folder, "--cohort", cohort, "--out", out).code == 1
+    records = list(read_audit(out / "audit.jsonl"))
+    assert [(record["study"], record["outcome"]) for record in records] == [("s0", "read"), ("s1", "unreadable")]
+
+
+def test_a_link_to_a_folder_and_a_pipe_are_passed_over(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:
+    write_volume(chest(1), tmp_path / "root" / "a.nii.gz")
+    write_volume(chest(2), tmp_path / "elsewhere" / "b.nii.gz")
+    (tmp_path / "root" / "link").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(tmp_path / "root" / "pipe.nii.gz")
+    answer = greenrfm("read", bundle.folder, "--folder", tmp_path / "root", "--out", tmp_path / "out", "--json")
+    assert [entry["study"] for entry in answer.json] == ["a"]
+    assert "a link to a folder is not followed" in (tmp_path / "out" / "index.html").read_text("utf-8")
+    with pytest.raises(UserError, match="neither a file nor a folder"):
+        read_volume(tmp_path / "root" / "pipe.nii.gz")
+
+
+def test_maps_of_another_scan_do_not_stay(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:
+    cohort, heat = patients(tmp_path, 1), tmp_path / "heat"
+    command = ("read", bundle.folder, "--cohort", cohort, "--heatmaps", heat)
+    assert greenrfm(*command, "--query", "lung nodule").code == 0
+    (asked,) = heat.rglob("text.nii.gz")
+    write_volume(chest(2), tmp_path / "v0.nii.gz")
+    assert greenrfm(*command).code == 0
+    assert not asked.exists()
+    assert len(list(asked.parent.glob("*.nii.gz"))) == len(bundle.findings.keys)
 
 
 def test_studies_whose_files_would_be_one_are_refused(greenrfm: Command, bundle: Bundle, tmp_path: Path) -> None:

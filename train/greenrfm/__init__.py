@@ -1,3 +1,3 @@
 """GreenRFM for 3D Slicer: train, calibrate and read radiology foundation models on one's own machine."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from greenrfm.bundle import Bundle
     from greenrfm.commands.cases import States
+    from greenrfm.commands.scan import Scan
     from greenrfm.library import Hit
     from greenrfm.reading import Reading
 
@@ -53,7 +54,14 @@ def search(
         Path | None,
         typer.Option(metavar="LABELS", help="labels.csv with a row --study: each hit says what it shares with it."),
     ] = None,
-    study: Annotated[str, typer.Option(metavar="ID", help="The query's study in --labels.")] = "",
+    cohort: Annotated[
+        Path | None,
+        typer.Option(metavar="COHORT", help="cohort.csv whose row --study is searched for, with all of its images."),
+    ] = None,
+    study: Annotated[str, typer.Option(metavar="ID", help="The query's study in --cohort and --labels.")] = "",
+    sequence: Annotated[
+        str, typer.Option(metavar="NAME", help="Which sequence --image is, such as t2fs, for a bundle that names some.")
+    ] = "",
     exclude_patient: Annotated[str, typer.Option(metavar="ID", help="Leave out this patient's cases.")] = "",
     series: Annotated[
         str, typer.Option(metavar="UID", help="Which DICOM series, where the folder of --image holds several.")
@@ -65,19 +73,24 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the most similar past studies, by an image, by a text or by both, and print them with their reports."""
-    if image is None and not text.strip():
+    if image is None and cohort is None and not text.strip():
         raise typer.BadParameter("give --image, --text or both", param_hint="'--image' / '--text'")
+    if image is not None and cohort is not None:
+        raise typer.BadParameter("give either --image or --cohort with --study", param_hint="'--image' / '--cohort'")
 
     from greenrfm.bundle import Bundle
+    from greenrfm.commands.scan import read_one
     from greenrfm.library import CaseLibrary
+    from greenrfm.reading import Reader
     from greenrfm.reading.reading import notice
 
     loaded = Bundle.load(bundle)
     own = _own_states(labels, study, loaded.findings.keys)
     with CaseLibrary.open(library, loaded.hash, server_at(url, allow_host, allow_plain_http)) as cases:
         latents = []
-        if image:
-            reading = _read_image(loaded, image, series, threads)
+        scan = _scan(image, series, sequence, cohort, study)
+        if scan is not None:
+            reading = read_one(Reader(loaded, threads), scan)[1]
             latents.append(reading.latent)
             for warning in reading.warnings:
                 sentence(warning)
@@ -129,11 +142,19 @@ def _called(reading: Reading) -> States:
     return {finding.key: calls.get(finding.call, State.UNCERTAIN) for finding in reading.scores}
 
 
-def _read_image(bundle: Bundle, image: Path, series: str, threads: int | None) -> Reading:
-    from greenrfm.reading import Reader
-    from greenrfm.volumes import read_volume
+def _scan(image: Path | None, series: str, sequence: str, cohort: Path | None, study: str) -> Scan | None:
+    """Return what the query's image is: a volume, or a study of the cohort with all of its images."""
+    from greenrfm.cohort import read_cohort
+    from greenrfm.commands.scan import scans_at, scans_of
 
-    return Reader(bundle, threads).read(read_volume(image, series or None))
+    if image is not None:
+        return scans_at([image], series, sequence)[0]
+    if cohort is None:
+        return None
+    for scan in scans_of(read_cohort(cohort)):
+        if scan.study_id == study:
+            return scan
+    raise UserError(f"cohort {cohort} has no study '{study}'; name one of its rows with --study")
 
 
 def _text_latent(bundle: Bundle, text: str, threads: int | None) -> NDArray[np.float32]:

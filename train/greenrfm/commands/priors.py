@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from greenrfm.bundle import Bundle
-from greenrfm.reading import FindingScore
+from greenrfm.reading import FindingScore, calibrated_field
 from greenrfm.results.folder import read_results
 from greenrfm.results.result import Result, Score
 
@@ -71,6 +71,7 @@ def _from_library(folder: Path, bundle: Bundle, patients: Collection[str]) -> li
                 software="",
                 scores=tuple(scores),
                 reading={"bundle": bundle.hash, "warnings": [], "notice": "", "findings": []},
+                options={"field": calibrated_field(bundle)},
             )
         )
     return results

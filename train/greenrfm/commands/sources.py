@@ -81,6 +81,11 @@ def find_scans(root: Path, modality: str, *, leave_out: Collection[Path] = (), p
                 skipped.append(f"{folder}, series {one.number or one.uid or 'without number'}: {reason}")
             else:
                 series.append((folder, one))
+        skipped += (
+            f"{path}: a link to a folder is not followed"
+            for path in sorted(folder.iterdir())
+            if path.is_symlink() and path.is_dir() and not path.name.startswith(".")
+        )
         progress("look for volumes", number, len(folders))
     scans = [*(scans_at(files) if files else []), *_series_scans(root, series)]
     if not scans and not skipped and not damaged:
@@ -106,7 +111,8 @@ def _folders(root: Path, leave_out: Collection[Path]) -> Iterator[tuple[Path, li
         below[:] = sorted(
             name for name in below if not name.startswith(".") and (folder / name).absolute() not in leave_out
         )
-        yield folder, sorted(name for name in names if not name.startswith("."))
+        # A pipe or a device would be waited for without end.
+        yield folder, sorted(name for name in names if not name.startswith(".") and (folder / name).is_file())
 
 
 def _unreadable(series: Series, modality: str) -> str:

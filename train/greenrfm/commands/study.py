@@ -65,7 +65,11 @@ class StudyReader:
 
     def result(self, scan: Scan) -> Result:
         """Return the scan's result, kept or read now. Raises UserError if it cannot be read."""
-        key = self._key(scan)
+        try:
+            key = self._key(scan)
+        except UserError:
+            self._audit(scan, "", time.monotonic(), None)
+            raise
         kept = self.folder.load(scan.study_id) if self.folder else None
         if kept is not None and kept.key == key and self._has_heat_maps(kept):
             result = replace(kept, patient_id=scan.patient_id, study_date=scan.study_date)
@@ -109,6 +113,8 @@ class StudyReader:
         if not planes:
             return result
         folder = root / file_name(result.study_id)
+        for stale in folder.rglob("*.nii.gz"):
+            stale.unlink()
         for plane, maps in planes.items():
             for key in maps.keys:
                 write_volume(coarse_volume(maps, key), folder / plane / f"{key}.nii.gz")
@@ -166,7 +172,11 @@ class StudyReader:
                 "bundle_name": self.bundle.manifest.name,
                 "greenrfm": greenrfm.__version__,
                 "onnxruntime": onnxruntime.__version__,
-                "options": {**self._changing, **self._asked()},
+                "options": {
+                    **self._changing,
+                    **self._asked(),
+                    **({"sequence": scan.sequence} if scan.sequence else {}),
+                },
                 "warnings": [check["code"] for check in checks],
                 "seconds": round(time.monotonic() - began, 3),
                 "key": key,
@@ -185,7 +195,11 @@ class StudyReader:
     def _key(self, scan: Scan) -> str:
         return reading_key(
             study=scan.study_id,
-            sources=[_facts(path) for path in _images(scan)],
+            # Which image is which matters: two sequences that changed places are another study.
+            sources=[
+                *([_facts(scan.image)] if scan.image is not None else []),
+                *([name, _facts(path)] for name, path in sorted(scan.images.items())),
+            ],
             series=scan.series_uid,
             modality=scan.modality,
             sequence=scan.sequence,

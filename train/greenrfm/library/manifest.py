@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 SIMILARITIES = ("dot",)
 # Qdrant takes no longer vectors.
 MOST_NUMBERS = 65_536
+MOST_BYTES = 64 << 20
 SECRET = re.compile(r"[0-9a-f]{32}")
 INDEX = re.compile(r"index-[0-9a-f]{8}")
 
@@ -124,6 +125,9 @@ class Intent:
 
 def _read_object(path: Path) -> dict[str, Any] | None:
     try:
+        # A pipe would be waited for without end, and what is this large is none of ours.
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return None
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None

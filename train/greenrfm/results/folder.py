@@ -19,6 +19,8 @@ from greenrfm.results.result import Result
 
 # What another id's name may end with, and what Windows takes for a device.
 _HASHED = re.compile(r".*-[0-9a-f]{8}|[0-9a-f]{8}", re.DOTALL)
+# As `files.replacing` names them.
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}\..*", re.DOTALL)
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -68,10 +70,18 @@ class ResultFolder:
         write_text(self._path(result.study_id, ".json"), result.to_json())
 
     def forget_patients(self) -> None:
-        """Take the patients' ids out of what earlier runs kept; their pages go, and are written anew."""
+        """Take the patients' ids out of what earlier runs kept; their pages go, and are written anew.
+
+        What cannot be read goes too, because it may hold them, and so do the temporary files of a killed run.
+        """
+        for path in [*self.root.glob(".*"), *self.studies.glob(".*")]:
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink()
         for path in self.studies.glob("*.json"):
             result = _read(path)
-            if result is not None and result.patient_id:
+            if result is None:
+                path.unlink()
+            elif result.patient_id:
                 self._path(result.study_id, ".html").unlink(missing_ok=True)
                 self.save(replace(result, patient_id=""))
 
@@ -136,7 +146,7 @@ def read_results(root: Path) -> Iterator[Result]:
     if not (root / "studies").is_dir():
         raise UserError(f"{root} holds no readings; name a folder that greenrfm read --out has written")
     for path in sorted((root / "studies").glob("*.json")):
-        result = _read(path)
+        result = None if path.name.startswith(".") else _read(path)
         if result is not None:
             yield result
 

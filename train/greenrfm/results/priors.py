@@ -64,12 +64,17 @@ def find_priors(results: Iterable[Result], earlier: Iterable[Result] = ()) -> di
 
     A prior is the latest study of the same patient on a day before, among `results` and `earlier` (an older output
     folder, a library). Studies without patient or date have none. Probabilities of two bundles are not compared:
-    one of the same bundle is preferred, else the prior says so.
+    one of the same bundle is preferred, else the prior says so; nor are those of two fields of view, or such as
+    somebody overruled. An id may come again on another day, as folders' names do.
     """
     current = list(results)
-    own = {result.study_id for result in current}
+    own = {(result.study_id, result.study_date) for result in current}
+    own |= {(result.study_id, result.series_uid) for result in current if result.series_uid}
     patients: dict[str, list[Result]] = defaultdict(list)
-    for result in [*current, *(result for result in earlier if result.study_id not in own)]:
+    others = (
+        each for each in earlier if own.isdisjoint({(each.study_id, each.study_date), (each.study_id, each.series_uid)})
+    )
+    for result in [*current, *others]:
         if result.patient_id and result.study_date:
             patients[result.patient_id].append(result)
     priors = {}
@@ -81,17 +86,32 @@ def find_priors(results: Iterable[Result], earlier: Iterable[Result] = ()) -> di
 
 
 def _prior(result: Result, before: list[Result]) -> Prior:
-    same = [each for each in before if each.bundle_hash == result.bundle_hash and each.scores]
+    same = [each for each in before if each.scores and not _other(each, result)]
     latest = max(same or before, key=lambda each: (each.study_date, each.study_id))
     if not result.scores:
         return Prior(latest.study_id, latest.study_date, reason="the scores of the current study are withheld")
     if not latest.scores:
         return Prior(latest.study_id, latest.study_date, reason="its scores were withheld")
     if not same:
-        return Prior(latest.study_id, latest.study_date, reason="it was read with another bundle")
+        return Prior(latest.study_id, latest.study_date, reason=_other(latest, result))
     old = {score.key: score for score in latest.scores}
     changes = tuple(_change(old[score.key], score) for score in result.scores if score.key in old)
     return Prior(latest.study_id, latest.study_date, changes)
+
+
+def _other(before: Result, now: Result) -> str:
+    """Return why the probabilities of two readings cannot be compared, "" if they can."""
+    if before.bundle_hash != now.bundle_hash:
+        return "it was read with another bundle"
+    if before.options.get("field") != now.options.get("field"):
+        return "another field of view was read"
+    if any(result.reading.get("overruled") and _withholds(result) for result in (before, now)):
+        return "scores that would be withheld are shown by overrule"
+    return ""
+
+
+def _withholds(result: Result) -> bool:
+    return any(check.get("level") == "withhold" for check in result.reading.get("checks", ()))
 
 
 def _change(old: Score, new: Score) -> Change:

@@ -18,6 +18,7 @@ from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID
 from pydicom.valuerep import validate_value
 
 from greenrfm.bundle import Bundle
@@ -62,6 +63,12 @@ def write_structured_report(result: Result, bundle: Bundle, images: Sequence[Pat
     if _instance(path) == _uid("instance", result.key, result.read_at):
         return
     headers = _headers(result, images)
+    lacking = [name for name in _NEEDED if not headers[0].get(name)]
+    lacking = lacking or [
+        name for name in _NEEDED if name.endswith("UID") and not UID(str(headers[0][name].value)).is_valid
+    ]
+    if lacking:
+        raise _refused(result, f"lack a valid {', '.join(lacking)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # highdicom's quote the patient's name
@@ -69,12 +76,14 @@ def write_structured_report(result: Result, bundle: Bundle, images: Sequence[Pat
             with replacing(path) as temporary:
                 report.save_as(temporary, enforce_file_format=True)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        lacking = [name for name in _NEEDED if not headers[0].get(name)]
-        what = f"lack {', '.join(lacking)}" if lacking else f"hold what DICOM forbids{_forbidden(headers[0])}"
-        raise UserError(
-            f"study {result.study_id} gets no structured report: the headers of its DICOM series {what}; "
-            "export the series again from the archive"
-        ) from error
+        raise _refused(result, f"hold what DICOM forbids{_forbidden(headers[0])}") from error
+
+
+def _refused(result: Result, what: str) -> UserError:
+    return UserError(
+        f"study {result.study_id} gets no structured report: the headers of its DICOM series {what}; "
+        "export the series again from the archive"
+    )
 
 
 def _forbidden(header: Dataset) -> str:
@@ -117,7 +126,14 @@ def _headers(result: Result, images: Sequence[Path]) -> list[Dataset]:
             f"study {result.study_id} gets no structured report: {result.source} is no DICOM series that one could "
             "refer to; read the DICOM files instead, or leave --sr out"
         )
-    return sorted(found.values(), key=lambda header: int(header.get("InstanceNumber") or 0))
+    return sorted(found.values(), key=_number)
+
+
+def _number(header: Dataset) -> int:
+    try:
+        return int(header.get("InstanceNumber") or 0)
+    except (ValueError, TypeError):
+        return 0  # no number: the order is for the eye alone
 
 
 def _report(result: Result, bundle: Bundle, headers: Sequence[Dataset]) -> sr.ComprehensiveSR:

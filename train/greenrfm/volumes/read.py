@@ -46,6 +46,8 @@ def read_volume(path: Path, series_uid: str | None = None) -> Volume:
         volume = dicom.read_folder(path, series_uid)
     elif not path.exists():
         raise UserError(f"{path} does not exist; check the path")
+    elif not path.is_file():
+        raise UserError(f"{path} is neither a file nor a folder; give a volume")
     elif path.name.lower().endswith(VOLUME_SUFFIXES):
         volume = _read_file(path)
     elif _is_dicom(path):
