@@ -151,7 +151,7 @@ def _similar(hit: Hit, reading: Reading) -> SimilarCase:
 
 
 def _files(study: Study) -> dict[str, Path]:
-    """Return the files of the images by the cohort's columns, a folder for DICOM; what came from no file is left out."""
+    """Return the images' files by the cohort's columns, a folder for DICOM, without what came from no file."""
     from greenrfm.cohort import image_column
     from greenrfm.volumes.read import VOLUME_SUFFIXES
 
