@@ -1,7 +1,7 @@
 """The case library behind the panel: the study at hand as a case, and the past cases most similar to it.
 
-Nothing here touches Qt. The functions that open a library take up to seconds: call them in a worker. The library is
-open only while they run.
+Nothing here touches Qt. `find` and `add` take up to seconds: call them in a worker. The library is open only while they
+run, in a process of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from greenrfm.errors import UserError
+from GreenRFMLib import library_process
 from GreenRFMLib.study import ALONE, Study
 
 if TYPE_CHECKING:
-    from greenrfm.library import Hit
     from greenrfm.reading import Reading
     from greenrfm.volumes import Preprocessing
 
@@ -90,11 +90,15 @@ def find(folder: Path, reading: Reading, patient_id: str) -> tuple[SimilarCase, 
     """
     if not (folder / "library.json").is_file():
         raise UserError(_("There is no case library in this folder. Choose another one, or add a study to make one."))
-    from greenrfm.library import CaseLibrary
-
-    with CaseLibrary.open(folder, reading.bundle_hash) as library:
-        hits = library.search(reading.latent, SHOWN, exclude_patient=patient_id)
-    return tuple(_similar(hit, reading) for hit in hits)
+    found = library_process.ask(
+        "find",
+        folder=str(folder.absolute()),
+        bundle_hash=reading.bundle_hash,
+        latent=reading.latent.tolist(),
+        count=SHOWN,
+        patient_id=patient_id,
+    )
+    return tuple(_similar(hit, reading) for hit in found["hits"])
 
 
 def add(
@@ -115,31 +119,34 @@ def add(
         raise UserError(_("There is no such folder. Make it first, or choose another one."))
     from greenrfm import cohort
     from greenrfm.commands.cases import case_of
-    from greenrfm.library import CaseLibrary
+    from greenrfm.library.case import entry_of
 
-    first = study.images[0]
     extra = {"study_date": identity.study_date, "series_uid": identity.series_uid}
     row = cohort.Study(identity.study_id, identity.patient_id, _files(study), report, extra=extra)
-    case = case_of(row, first.voxels.copy(), {}, preprocessing)
-    if (folder / "library.json").is_file():
-        library = CaseLibrary.open(folder, reading.bundle_hash)
-    else:
-        keys = [score.key for score in reading.scores]
-        library = CaseLibrary.create(folder, bundle_hash=reading.bundle_hash, dimension=len(reading.latent), keys=keys)
-    with library:
-        replaced = case.study_id in library
-        if replaced and library.get(case.study_id).patient_id != case.patient_id:
-            raise UserError(_("The library has a study of this id from another patient. Check both ids."))
-        library.add(case, reading.latent)
-        return Added(replaced, len(library))
+    case = case_of(row, study.images[0].voxels.copy(), {}, preprocessing)
+    done = library_process.ask(
+        "add",
+        folder=str(folder.absolute()),
+        bundle_hash=reading.bundle_hash,
+        latent=reading.latent.tolist(),
+        keys=[score.key for score in reading.scores],
+        entry=entry_of(case),
+        report=case.report,
+        thumbnail=case.thumbnail.hex(),
+    )
+    if "other_patient" in done:
+        raise UserError(_("The library has a study of this id from another patient. Check both ids."))
+    return Added(done["replaced"], done["count"])
 
 
-def _similar(hit: Hit, reading: Reading) -> SimilarCase:
+def _similar(hit: dict[str, Any], reading: Reading) -> SimilarCase:
     from greenrfm.findings import State
     from greenrfm.library import compare
+    from greenrfm.library.case import case_from
 
-    case = hit.case
-    similar = (hit.score, case.study_id, case.study_date, case.report, hit.thumbnail)
+    case = case_from(hit["entry"], hit["report"], b"")
+    picture = Path(hit["thumbnail"]) if hit["thumbnail"] else None
+    similar = (hit["score"], case.study_id, case.study_date, case.report, picture)
     if reading.withheld or not case.states:
         return SimilarCase(*similar)
     states = {"present": State.PRESENT, "absent": State.ABSENT}
