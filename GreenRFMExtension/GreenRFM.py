@@ -19,6 +19,7 @@ from slicer.util import VTKObservationMixin
 from GreenRFMLib import sample_data
 from GreenRFMLib.analysis import Analysis
 from GreenRFMLib.panels.analyze import AnalyzePanel
+from GreenRFMLib.panels.similar import SimilarPanel
 from GreenRFMLib.parameters import Parameters
 from GreenRFMLib.requirements import Requirements
 from GreenRFMLib.scene import LPS, problem_with, voxels_of
@@ -43,7 +44,7 @@ class GreenRFM(ScriptedLoadableModule):
 
 
 class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Holds the panel, and follows the scene: closing, loading, importing."""
+    """Holds the panels, and follows the scene: closing, loading, importing."""
 
     def __init__(self, parent=None):
         """Make an empty widget; `setup` fills it."""
@@ -59,8 +60,13 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.logic = GreenRFMLogic()
+        similar = slicer.util.loadUI(self.resourcePath("UI/Similar.ui"))
+        self.layout.addWidget(similar)
+        self.similar_ui = slicer.util.childWidgetVariables(similar)
+        needed = Requirements(Path(self.resourcePath("requirements-cases.txt")))
+        panel = SimilarPanel(self.similar_ui, self.logic.library_work, needed)
         requirements = Requirements(Path(self.resourcePath("requirements.txt")))
-        self.panel = AnalyzePanel(self.ui, self.logic.analysis, requirements)
+        self.panel = AnalyzePanel(self.ui, self.logic.analysis, requirements, panel)
         for event, handler in (
             (slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose),
             (slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced),
@@ -106,12 +112,13 @@ class GreenRFMWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class GreenRFMLogic(ScriptedLoadableModuleLogic):
-    """The analysis, and the module's parameters in the scene."""
+    """The analysis, the work with a case library, and the module's parameters in the scene."""
 
     def __init__(self):
         """Be idle."""
         ScriptedLoadableModuleLogic.__init__(self)
         self.analysis = Analysis()
+        self.library_work = Analysis()  # beside it: a library is searched while another volume is read
 
     def parameters(self) -> Parameters:
         """Return the parameters in the scene at hand."""

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 def in_viewer(sentence: str) -> str:
     """Return the sentence with advice that can be followed in the viewer; a test looks at every one that can come."""
-    for pattern, advice in (*_of_scans(), *_of_bundles()):
+    for pattern, advice in (*_of_scans(), *_of_bundles(), *_of_libraries()):
         sentence = re.sub(pattern, advice, sentence)
     return sentence
 
@@ -51,4 +51,15 @@ def _of_bundles() -> tuple[tuple[str, str], ...]:
         (r"export with one of these or", _("{ask} with one of these, or").format(ask=new_export)),
         (r"export with a BERT's(?: tokenizer)?", new_export),
         (r"adapt it with studies and labels of your own", _("have it adapted with studies and labels of your own")),
+    )
+
+
+def _of_libraries() -> tuple[tuple[str, str], ...]:
+    return (
+        (
+            r"open it with its own bundle, or .* new library in another folder: greenrfm library rebuild .* NEW_FOLDER",
+            _("analyze with the bundle it was made with, or choose another folder"),
+        ),
+        (r"close it in the other Slicer window or greenrfm command", _("close it in the other window or program")),
+        (r"name it to allow the connection: --url .*", _("it can be used on the command line alone")),
     )

@@ -1,4 +1,4 @@
-"""One reading, or one text query, in a background thread: the viewer stays usable, and it can be cancelled."""
+"""A reading, a text query, or a piece of work in a background thread: the viewer stays usable; it can be cancelled."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from GreenRFMLib.unexpected import sentence_for
 
 if TYPE_CHECKING:
     from greenrfm.reading import HeatMaps, Reading
+    from greenrfm.volumes import Preprocessing
 
 _POLL_MS = 30
 # Slicer's main thread keeps Python's lock (the GIL) while it waits for events in C++: a Python thread then
@@ -43,6 +44,7 @@ class Finished:
     seconds: float
     folder: Path
     has_text: bool
+    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,14 @@ class Failed:
     sentence: str
 
 
-Outcome = Finished | Found | Failed
+@dataclass(frozen=True, eq=False)
+class Done:
+    """What a piece of work returned."""
+
+    value: Any
+
+
+Outcome = Finished | Found | Done | Failed
 
 
 class Analysis:
@@ -109,6 +118,19 @@ class Analysis:
     ) -> None:
         """Look where the volume of a reading by a bundle with text resembles `text`; otherwise as `start`."""
         self._begin(_TextQuery(text, finished, self._readers), when_done, on_stage)
+
+    def do(
+        self,
+        work: Callable[[], Any],
+        stage: str,
+        when_done: Callable[[Done | Failed], None],
+        on_stage: Callable[[str], None],
+    ) -> None:
+        """Call `work`, which touches no Qt object and no node, and may raise UserError; otherwise as `start`.
+
+        Work that has begun is done to its end, also when it is cancelled.
+        """
+        self._begin(_Work(work, stage, self._readers), when_done, on_stage)
 
     def _begin(self, run: _Run, when_done: Callable[[Any], None], on_stage: Callable[[str], None]) -> None:
         if self._run is not None:
@@ -214,7 +236,9 @@ class _Reading(_Run):
         study = volumes.get(ALONE, volumes)
         reading = reader.read(study, heatmaps=True, features=has_text, cancel=self._options)
         seconds = time.monotonic() - began
-        return Finished(reading, decision_logits(reader.bundle), seconds, self._folder, has_text)
+        return Finished(
+            reading, decision_logits(reader.bundle), seconds, self._folder, has_text, reader.bundle.preprocessing
+        )
 
 
 class _TextQuery(_Run):
@@ -232,3 +256,14 @@ class _TextQuery(_Run):
         reading = self._finished.reading
         features = reading.plane_features or {"": reading.features}
         return Found(self._text, {plane: reader.text_heatmap(self._text, one) for plane, one in features.items()})
+
+
+class _Work(_Run):
+    """Anything else that takes a while."""
+
+    def __init__(self, work: Callable[[], Any], stage: str, readers: Readers) -> None:
+        super().__init__(readers)
+        self._call, self.stage = work, stage
+
+    def _work(self) -> Outcome | None:
+        return Done(self._call())

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from greenrfm.errors import UserError
 
 # Distributions whose module has another name.
-_MODULES = {"pyyaml": "yaml"}
+_MODULES = {"pyyaml": "yaml", "qdrant-edge-py": "qdrant_edge"}
 
 
 class Requirements:
@@ -47,7 +47,7 @@ class Requirements:
             # slicer.packaging raises it when the user declines, which only its message tells, but also for an
             # installation that it cannot start.
             if "declined" in str(error):
-                raise UserError(_("Nothing was installed, and without it no volume can be read.")) from error
+                raise UserError(_("Nothing was installed, and this does not work without it.")) from error
             logging.error("GreenRFM: the installation did not start: %s", error)
             raise UserError(
                 _("The installation could not start; another one may be running. Try again later (see the log).")

@@ -19,10 +19,11 @@ from slicer_harness.events import click, wait_until
 from slicer_harness.extension import extension_folder
 
 PACKAGE = Path(greenrfm.__file__).parent
-ROOMS = ("bundle", "reading", "volumes")
+ROOMS = ("bundle", "library", "reading", "volumes")
 # Writing and checking bundles, measuring speed, and reading files, all of which the viewer does itself or not at all.
 ELSEWHERE = {
     *("bundle/write.py", "bundle/check.py", "bundle/check_networks.py", "reading/speed.py", "reading/zero_shot.py"),
+    *("library/export.py", "library/server.py"),
     *("volumes/dicom.py", "volumes/dicom_series.py", "volumes/facts.py", "volumes/headers.py", "volumes/write.py"),
 }
 # Options and their values, commands, files of the command line, and what only the bundle's maker can do.
@@ -79,7 +80,7 @@ def test_every_piece_of_advice_is_still_said_by_greenrfm() -> None:
 
     texts = [NOT_CALIBRATED_BUNDLE, *(text for _, text in sentences())]
     said = "\n".join(texts)
-    patterns = [pattern for pattern, _ in (*advice._of_scans(), *advice._of_bundles())]
+    patterns = [pattern for pattern, _ in (*advice._of_scans(), *advice._of_bundles(), *advice._of_libraries())]
     assert [pattern for pattern in patterns if not re.search(pattern, said)] == []
 
 
@@ -100,6 +101,12 @@ def test_advice_reads_well(slicer: Any) -> None:
         ),
         "the volume was taken for pd, the bundle's first sequence: name another with --sequence": (
             "the volume was taken for pd, the bundle's first sequence: choose in the list of images what it is"
+        ),
+        "library X was made with another bundle (1, not 2) and latents of two bundles cannot be compared; open it with "
+        "its own bundle, or add the studies to a new library in another folder: greenrfm library rebuild /a b "
+        "--bundle BUNDLE --out NEW_FOLDER": (
+            "library X was made with another bundle (1, not 2) and latents of two bundles cannot be compared; analyze "
+            "with the bundle it was made with, or choose another folder"
         ),
         "nothing of the kind": "nothing of the kind",
     }.items():

@@ -17,6 +17,7 @@ from GreenRFMLib.panels import status
 from GreenRFMLib.panels.findings import FindingsPanel
 from GreenRFMLib.panels.images import ImagesPanel
 from GreenRFMLib.panels.quiet import Quiet
+from GreenRFMLib.panels.similar import SimilarPanel
 from GreenRFMLib.panels.status import Read
 from GreenRFMLib.panels.words import sentence_case
 from GreenRFMLib.parameters import Parameters
@@ -34,9 +35,12 @@ class AnalyzePanel:
     there is none.
     """
 
-    def __init__(self, ui: Any, analysis: Analysis, requirements: Requirements) -> None:
-        """Set up the widgets `ui`, as slicer.util.childWidgetVariables gives them; nothing is installed."""
-        self._ui, self._analysis, self._requirements = ui, analysis, requirements
+    def __init__(self, ui: Any, analysis: Analysis, requirements: Requirements, similar: SimilarPanel) -> None:
+        """Set up the widgets `ui`, as slicer.util.childWidgetVariables gives them; nothing is installed.
+
+        `similar` is the panel below, which is told of each reading.
+        """
+        self._ui, self._analysis, self._requirements, self._similar = ui, analysis, requirements, similar
         self._quietly = Quiet()
         self._findings = FindingsPanel(ui, self._quietly)
         self._images = ImagesPanel(ui, self._quietly, self._on_image)
@@ -87,6 +91,7 @@ class AnalyzePanel:
         self._added.stop()
         self._findings.close()
         self._analysis.close()
+        self._similar.close()
 
     def look_for_added(self) -> None:
         """Offer a volume that comes into the scene as another image of the study."""
@@ -228,6 +233,7 @@ class AnalyzePanel:
         if self._read is not None and self._read.volume is not volume:
             self._read = None
         self._findings.show(self._parameters, volume, self._read.withheld if self._read is not None else None)
+        self._similar.show(volume, self._read)
         self._refresh()
 
     def _refresh(self) -> None:
