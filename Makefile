@@ -24,7 +24,7 @@ test-slicer-5.12: .venv-5.12/ready
 
 # Pictures for the README, with the bundle that `make demo` left.
 screenshots: .venv/dev
-	$(BIN)/python Testing/screenshots.py --bundle $(OUT)/run/bundle --out Resources/screenshots
+	$(BIN)/python Testing/screenshots.py --bundle $(OUT)/run/bundle --library $(OUT)/library --out Resources/screenshots
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Take the pictures of Resources/screenshots: the panel after a real analysis, and what it shows in Slicer's views.
 
-    python Testing/screenshots.py --bundle demo/run/bundle --out Resources/screenshots
+    python Testing/screenshots.py --bundle demo/run/bundle --library demo/library --out Resources/screenshots
 
 The scan is a generated phantom: no patient's data comes near these pictures. They show a finding that is there,
 and whose heat map is highest where it is; without one no picture is taken. The window around them is not Slicer's:
@@ -58,11 +58,12 @@ def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True, help="the model to read with, as `make demo` leaves it")
+    parser.add_argument("--library", type=Path, required=True, help="its case library, as `make demo` leaves it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     options = parser.parse_args()
     shot = first_hit(Bundle.load(options.bundle))
     options.out.mkdir(parents=True, exist_ok=True)
-    take(boot(), shot, options.bundle.resolve(), options.out.resolve())
+    take(boot(), shot, options.bundle.resolve(), options.library.resolve(), options.out.resolve())
 
 
 def first_hit(bundle: Bundle) -> Shot:
@@ -104,7 +105,7 @@ def distance_from_peak(heat: NDArray[Any], maps: HeatMaps, mask: NDArray[np.bool
     return float(np.linalg.norm(voxels - peak[:3], axis=1).min())
 
 
-def take(slicer: Any, shot: Shot, bundle: Path, out: Path) -> None:
+def take(slicer: Any, shot: Shot, bundle: Path, library: Path, out: Path) -> None:
     """Analyze the phantom through the panel and take the pictures of what it then shows."""
     from slicer_harness.views import SliceView, opengl_missing
 
@@ -135,6 +136,16 @@ def take(slicer: Any, shot: Shot, bundle: Path, out: Path) -> None:
         print(f"three_d.png was not taken: {opengl_missing()}")
     else:
         save(annotated(three_d(volume, views), caption), out / "three_d.png")
+    similar = module.widget.similar_ui
+    for section in (ui.inputsCollapsibleButton, ui.findingsCollapsibleButton):
+        section.collapsed = True
+    similar.similarCollapsibleButton.collapsed = False
+    similar.libraryPathLineEdit.currentPath = os.path.relpath(library)
+    process_events()
+    click(similar.findButton)
+    wait_until(lambda: similar.casesTable.rowCount > 0, seconds=60)
+    process_events()
+    save_widget(module.widget.parent, out / "similar.png")
     module.close()
 
 
